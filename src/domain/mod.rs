@@ -1,0 +1,28 @@
+//! The nouns of Lakegate, as plain validated values.
+//!
+//! Nothing here does I/O or knows SQL, YAML, Arrow or HTTP; every other module may use it, and it uses none of them.
+
+mod column_type;
+mod error;
+mod generation;
+mod pipeline;
+mod project;
+mod row_counts;
+mod run;
+mod source_version;
+mod table_name;
+mod table_schema;
+
+pub use column_type::{ColumnType, ScalarType};
+pub use error::{Blame, Code, Error, Result, Retry};
+pub use generation::Generation;
+pub use pipeline::{
+    ColumnRules, ColumnSelection, DeltaSource, Mode, OnBadRow, OnDuplicateKey, OnSchemaChange, ParquetSource, Pipeline,
+    Schedule, ServePolicy, SourcePin, SourceSpec, StorageOptions, Verify,
+};
+pub use project::{ApiSettings, Auth, Limits, Project, Schemas};
+pub use row_counts::RowCounts;
+pub use run::{RunMode, RunOutcome, RunState, StageSeconds};
+pub use source_version::SourceVersion;
+pub use table_name::TableName;
+pub use table_schema::{Column, TableSchema};

@@ -1,0 +1,74 @@
+//! What a person declares about the project as a whole.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::Pipeline;
+
+/// A project, validated: `lakegate.yaml`, all pipeline files and the overriding environment.
+#[derive(Debug, Clone)]
+pub struct Project {
+    /// The project's folder.
+    pub dir: PathBuf,
+    /// The project's id where the file states it.
+    pub id: Option<String>,
+    /// The Postgres URL; `None` = the embedded server.
+    pub postgres: Option<SecretString>,
+    /// The three schemas in Postgres.
+    pub schemas: Schemas,
+    /// The read API.
+    pub api: ApiSettings,
+    /// Who may use the read API.
+    pub auth: Auth,
+    /// Bounds on what one process may use.
+    pub limits: Limits,
+    /// All pipelines, by name.
+    pub pipelines: Vec<Pipeline>,
+}
+
+/// The schemas that a project owns in Postgres.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schemas {
+    /// Holds the published views.
+    pub published: String,
+    /// Holds the generations.
+    pub data: String,
+    /// Holds the control tables.
+    pub control: String,
+}
+
+/// The read API's listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiSettings {
+    /// The address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Host names accepted in the `Host` header besides the address itself and the loopback names.
+    pub hosts: Vec<String>,
+}
+
+/// Who may use the read API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// Not declared: anybody, but on loopback only.
+    Unset,
+    /// `auth: none` is written out: anybody, anywhere.
+    None,
+}
+
+/// Bounds on what one process may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes that all readers and encoders of one process may hold at a time.
+    pub memory: u64,
+    /// Connections to Postgres for lookups; syncs use as many again at most.
+    pub connections: u32,
+    /// The most rows of one page, whatever a pipeline says.
+    pub page_max: u32,
+    /// The longest a lookup may take in Postgres.
+    pub statement_timeout: Duration,
+    /// The most syncs at a time in one process.
+    pub concurrent_runs: u32,
+}

@@ -1,0 +1,43 @@
+//! The columns of one generation of a table.
+
+use serde::{Deserialize, Serialize};
+
+use super::ColumnType;
+
+/// A column of a generation and of the published view.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// The name in Postgres and in the API, exactly as the lake spells it unless renamed.
+    pub name: String,
+    /// The name in the source, or in the transform's result.
+    pub source: String,
+    /// The type in Postgres.
+    pub ty: ColumnType,
+    /// False only for key columns and for columns that the source declares never null.
+    pub nullable: bool,
+    /// The lake's description of the column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+}
+
+/// Columns in their order, and which of them make the primary key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableSchema {
+    /// All columns, in the order of the view.
+    pub columns: Vec<Column>,
+    /// Indexes into `columns`, in the order of the key.
+    pub key: Vec<usize>,
+}
+
+impl TableSchema {
+    /// The key's columns, in the order of the key.
+    pub fn key_columns(&self) -> impl ExactSizeIterator<Item = &Column> {
+        self.key.iter().map(|&index| &self.columns[index])
+    }
+
+    /// The position of a column by its published name.
+    #[must_use]
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.name == name)
+    }
+}
