@@ -118,6 +118,7 @@ codes! {
     InvalidText = 3007, "Text cannot be read as the declared type", User, Never;
     TooManyRejected = 3008, "More rows were rejected than allowed", User, Never;
     UnsupportedCast = 3009, "There is no exact cast between these types", User, Never;
+    UnexpectedNull = 3010, "A column declared never null is null", User, Never;
 
     PostgresUnreachable = 4001, "Postgres cannot be reached", User, Later;
     PostgresAuth = 4002, "Postgres refuses the login", User, Never;
@@ -140,6 +141,8 @@ codes! {
     UnsupportedKeyType = 4019, "A column of this type cannot be part of the key", User, Never;
     RoleMissing = 4020, "A role does not exist", User, Never;
     NameTaken = 4021, "The published name is taken by something else", User, Never;
+    StatementTimeout = 4022, "A statement in Postgres took too long", User, Later;
+    DatabaseMissing = 4023, "The database does not exist", User, Never;
 
     CountMismatch = 5001, "Postgres holds another number of rows than the source", Defect, Never;
     ChecksumMismatch = 5002, "Postgres holds other values than the source", Defect, Never;
@@ -224,6 +227,13 @@ impl Error {
     pub fn at(mut self, place: impl fmt::Display) -> Self {
         self.0.detail = format!("{place}: {}", self.0.detail);
         self
+    }
+
+    /// The same once more, for whoever fails of the same cause; without the error underneath, which stays here.
+    #[must_use]
+    pub fn repeat(&self) -> Self {
+        let Inner { code, detail, hint, source: _ } = &*self.0;
+        Error(Box::new(Inner { code: *code, detail: detail.clone(), hint: hint.clone(), source: None }))
     }
 
     /// The stable code.

@@ -3,6 +3,7 @@
 //! Nothing here does I/O or knows SQL, YAML, Arrow or HTTP; every other module may use it, and it uses none of them.
 
 mod column_type;
+mod duration;
 mod error;
 mod generation;
 mod pipeline;
@@ -14,6 +15,7 @@ mod table_name;
 mod table_schema;
 
 pub use column_type::{ColumnType, ScalarType};
+pub use duration::{DURATION_UNITS, spell_duration};
 pub use error::{Blame, Code, Error, Result, Retry};
 pub use generation::Generation;
 pub use pipeline::{
