@@ -1,0 +1,229 @@
+//! What a person sees for each kind of bad input.
+
+use std::fmt::Write;
+
+use crate::domain::Code;
+
+use super::{Loaded, Problems, folder, load, load_files, load_pipeline, load_project};
+
+/// Renders cases one after the other, each under its input.
+#[derive(Default)]
+struct Report(String);
+
+impl Report {
+    fn case(&mut self, input: &str, loaded: Result<Loaded, Problems>) {
+        let problems = loaded.expect_err(input);
+        let input = if input.ends_with('\n') { input.to_owned() } else { format!("{input}\n") };
+        writeln!(self.0, "──────── input\n{input}──────── shown\n{}", problems.render(false)).unwrap();
+    }
+
+    fn pipelines(cases: &[&str]) -> String {
+        let mut report = Report::default();
+        cases.iter().for_each(|rest| report.case(rest, load_pipeline(rest, &[])));
+        report.0
+    }
+
+    fn projects(cases: &[&str]) -> String {
+        let mut report = Report::default();
+        cases.iter().for_each(|text| report.case(text, load_project(text, &[])));
+        report.0
+    }
+}
+
+#[test]
+fn broken_yaml() {
+    insta::assert_snapshot!(Report::pipelines(&[
+        "schedule: */5 * * * *\n",
+        "schedule: @daily\n",
+        "grants: [a, b\nretain: 1\n",
+        "serve: {hide: [${COLUMN}]}\n",
+        "serve:\n\tenabled: true\n",
+        "transform: \"SELECT 1\n",
+        "name orders\nretain: 1\n",
+        "retain: 1\n retain: 2\n",
+        "columns: !custom {}\n",
+        "---\nretain: 1\n",
+        "transform: *unknown\n",
+        "grants: &loop [*loop]\n",
+        "? [a, b]\n: c\n",
+    ]));
+}
+
+#[test]
+fn unknown_missing_and_repeated_keys() {
+    let mut report = Report(Report::pipelines(&[
+        "primary_kye: [id]\n",
+        "colour: blue\n",
+        "retain: 1\nretain: 2\n",
+        "serve: {enabeld: false, hide: [a], page_limit: 5, nothing: 1}\n",
+        "columns: {rename: {a: b, a: c}}\n",
+        "on_bad_row: {reject: {}}\n",
+    ]));
+    let empty = [("pipelines/empty.yaml", "# nothing yet\n")];
+    report.case("an empty file", load_files(&empty, &[]));
+    let list = [("pipelines/list.yaml", "- source: x\n")];
+    report.case("- source: x\n", load_files(&list, &[]));
+    let bare = [("pipelines/bare.yaml", "source: {delta: {version: 3}}\n")];
+    report.case("source: {delta: {version: 3}}\n", load_files(&bare, &[]));
+    insta::assert_snapshot!(report.0);
+}
+
+#[test]
+fn wrong_values_of_a_pipeline() {
+    insta::assert_snapshot!(Report::pipelines(&[
+        "retain: many\nallow_empty: yes\ntimeout: 5 minutes\n",
+        "retain: \"3\"\n",
+        "retain: -1\n",
+        "publish_timeout: 400d\n",
+        "mode: snapshott\n",
+        "on_schema_change: [fail]\n",
+        "on_duplicate_key: latest\n",
+        "grants: analyst\n",
+        "grants: [a, \"\", a, 5]\n",
+        "indexes: [[], [a, a], b, b]\n",
+        "transform:\n",
+        "serve: true\n",
+        "columns: {include: [a], exclude: [b]}\n",
+        "columns: {rename: {a: x, b: x}}\n",
+        "columns: {types: {a: varchar(10), b: numeric(90,2), c: bigintt}}\n",
+        "schedule: 15m\n",
+        "schedule: every 100ms\n",
+        "schedule: every 1000d\n",
+        "schedule: now and then\n",
+        "transform: SELECT $${X} FROM ${source\n",
+    ]));
+}
+
+#[test]
+fn wrong_sources_and_keys() {
+    let mut report = Report::default();
+    for text in [
+        "source: {}\nprimary_key: []\n",
+        "source: {delta: {uri: a}, parquet: {uri: b}}\nprimary_key: [id, id]\n",
+        "source: {iceberg: {uri: a}}\nprimary_key: {id: 1}\n",
+        "source: {delta: {uri: a, version: 1, timestamp: 2024-01-01}}\nprimary_key: 5\n",
+        "source: {delta: {uri: a, timestamp: yesterday}}\nprimary_key: true\n",
+        "source: {parquet: {uri: a, options: {Region: x, region: y, timeout: [1]}}}\nprimary_key:\n",
+    ] {
+        report.case(text, load_files(&[("pipelines/orders.yaml", text)], &[]));
+    }
+    insta::assert_snapshot!(report.0);
+}
+
+#[test]
+fn wrong_names() {
+    let good = "source: a\nprimary_key: id\n";
+    let mut report = Report::default();
+    report.case("pipelines/My-Orders.yaml", load_files(&[("pipelines/My-Orders.yaml", good)], &[]));
+    report.case("name: Orders\n", load_pipeline("name: Orders\n", &[]));
+    let same = [("pipelines/a.yaml", "name: b\nsource: a\nprimary_key: id\n"), ("pipelines/b.yaml", good)];
+    report.case("pipelines/a.yaml and pipelines/b.yaml are both b", load_files(&same, &[]));
+    let named = [("pipelines/a.yaml", good), ("pipelines/b.yml", "name: a\nsource: a\nprimary_key: id\n")];
+    report.case("pipelines/a.yaml and pipelines/b.yml are both a", load_files(&named, &[]));
+    insta::assert_snapshot!(report.0);
+}
+
+#[test]
+fn wrong_values_of_a_project() {
+    insta::assert_snapshot!(Report::projects(&[
+        "projcet: x\nproject: a b\n",
+        "postgres: host=db user=me\n",
+        "postgres: mysql://db/x\n",
+        "postgres: env:NO_SUCH_VARIABLE\n",
+        "postgres: file:no/such/file\n",
+        "schemas: {published: Lake, data: pg_data, control: 1a}\n",
+        "schemas: {data: lake, control: lake}\n",
+        "schemas: {published: lakegate}\n",
+        "pipelines: no/such/folder\n",
+        "api: {listen: localhost:8080, hosts: example.org}\n",
+        "auth: everybody\n",
+        "limits: {memory: 1GB, connections: 1, page_max: 0, statement_timeout: 1m, concurrent_runs: 1.5}\n",
+        "limits: {memory: 1KiB}\n",
+        "defaults: {name: a, source: b, primary_key: c, retain: -1, retian: 2}\n",
+    ]));
+}
+
+#[test]
+fn what_is_not_built_yet() {
+    let mut report = Report(Report::pipelines(&[
+        "timezone: UTC\nchecks: {}\ngroup: g\nfreshness: 1h\ndeprecated: {}\n",
+        "mode: incremental\non_schema_change: ignore\n",
+        "schedule: hourly\n",
+        "schedule: on change\n",
+        "schedule: \"*/5 * * * 1-5\"\n",
+        "serve: {cache_ttl: 1m, rate_limit: 5, roles: [a], row_filter: x}\n",
+    ]));
+    for text in [
+        "admin: {listen: 127.0.0.1:1}\nalerts: {webhook: x}\n",
+        "api: {tls: {}, cors: {}}\n",
+        "auth: {keys: true}\n",
+        "auth: {jwt: {}}\n",
+        "limits: {cache_memory: 0, batch_keys_max: 5}\n",
+        "pipelines: s3://bucket/pipelines\n",
+    ] {
+        report.case(text, load_project(text, &[]));
+    }
+    insta::assert_snapshot!(report.0);
+}
+
+#[test]
+fn wrong_variables() {
+    let mut report = Report::default();
+    for env in [
+        [("LAKEGATE_LIMITS_MEMORY", "plenty"), ("LAKEGATE_API_LISTEN", "nowhere")],
+        [("LAKEGATE_DEFAULTS_RETAIN", "x"), ("LAKEGATE_DEFAULTS_SERVE_HIDE", "[a, a]")],
+        [("LAKEGATE_ADMIN_LISTEN", "127.0.0.1:1"), ("LAKEGATE_API_TLS", "x")],
+        [("LAKEGATE_API_HOSTS", "[a"), ("LAKEGATE_SCHEMAS_DATA", "lake")],
+        [("LAKEGATE_API", "5"), ("LAKEGATE_AUTH", "all")],
+    ] {
+        report.case(&format!("{env:?}"), load_project("", &env));
+    }
+    let filled = "retain: ${RETAIN}\ntimeout: \"${TIMEOUT}\"\ngrants: [\"${ROLE}\"]\nmode: '${MODE}'\n";
+    report.case(filled, load_pipeline(filled, &[("RETAIN", "hunter2"), ("TIMEOUT", "hunter2")]));
+    insta::assert_snapshot!(report.0);
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let mut report = Report::default();
+    let dir = folder(&[("pipelines/b.yaml/inside", ""), ("pipelines/a.yaml", "")]);
+    std::fs::write(dir.path().join("pipelines/a.yaml"), b"name: \xff\n").unwrap();
+    std::fs::write(dir.path().join("pipelines/c.yaml"), "# padding\n".repeat(120_000)).unwrap();
+    report.case("not UTF-8, a folder, and too large", load(dir.path(), &[("A", "b")].into_iter().collect()));
+    let bomb = "a: &a [x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b, *b, *b]\n\
+                d: &d [*c, *c, *c, *c, *c, *c, *c, *c]\ne: &e [*d, *d, *d, *d, *d, *d, *d, *d]\nf: [*e, *e, *e, *e, *e, *e]\n";
+    report.case("an alias bomb", load_files(&[("pipelines/a.yaml", bomb)], &[]));
+    let deep = format!("grants: {}\n", "[".repeat(100));
+    report.case("deep nesting", load_files(&[("pipelines/a.yaml", &deep)], &[]));
+    insta::assert_snapshot!(report.0);
+}
+
+#[test]
+fn a_folder_without_a_project_is_refused() {
+    let dir = folder(&[]);
+    let problems = load(dir.path(), &super::Environment::default()).unwrap_err();
+    let shown = problems.render(false).replace(&dir.path().display().to_string(), "[folder]");
+    insta::assert_snapshot!(shown.split_whitespace().collect::<Vec<_>>().join(" "));
+    let env = [("LAKEGATE_POSTGRES", "postgres://db")].into_iter().collect();
+    let problems = load(&dir.path().join("missing"), &env).unwrap_err();
+    assert_eq!(problems.iter().map(super::super::Problem::code).collect::<Vec<_>>(), [Code::ProjectNotFound]);
+}
+
+#[test]
+fn every_file_is_reported_in_one_go() {
+    let files = [
+        ("lakegate.yaml", "limits: {memory: x}\n"),
+        ("pipelines/a.yaml", "source: [\n"),
+        ("pipelines/b.yaml", "source: a\nprimary_key: id\nretain: x\nmode: y\n"),
+        ("pipelines/c.yaml", "primary_key: id\n"),
+    ];
+    let problems = load_files(&files, &[("LAKEGATE_AUTH", "x")]).unwrap_err();
+    let places: Vec<String> = problems
+        .iter()
+        .map(|problem| format!("{} {:?} {:?}", problem.code(), problem.file(), problem.line_and_column()))
+        .collect();
+    insta::assert_snapshot!(places.join("\n"));
+    insta::assert_snapshot!("as_json", serde_json::to_string_pretty(&problems).unwrap());
+    let error = crate::domain::Error::from(problems);
+    insta::assert_snapshot!("as_one_error", format!("{error}\nhint: {}", error.advice().unwrap()));
+}

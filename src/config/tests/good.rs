@@ -1,0 +1,202 @@
+//! What files and variables mean.
+
+use std::path::Path;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+
+use super::{Environment, folder, load, load_files, load_pipeline, load_project};
+use crate::domain::{Auth, Pipeline, Project, SourceSpec};
+
+fn pipeline(rest: &str, env: &[(&str, &str)]) -> Pipeline {
+    load_pipeline(rest, env).unwrap().project.pipelines.remove(0)
+}
+
+fn project(text: &str, env: &[(&str, &str)]) -> Project {
+    load_project(text, env).unwrap().project
+}
+
+#[test]
+fn two_lines_make_a_pipeline() {
+    insta::assert_debug_snapshot!(pipeline("", &[]));
+}
+
+#[test]
+fn every_key_of_a_pipeline_is_read() {
+    let text = r#"
+name: orders
+source:
+  delta:
+    uri: "s3://${BUCKET}/orders"
+    version: 12
+    options: {aws_region: eu-west-1, AWS_SECRET_ACCESS_KEY: env:SECRET, allow_http: true}
+primary_key: [tenant, order_id]
+columns:
+  exclude: [internal]
+  rename: {o_id: order_id}
+  types: {total: "numeric(12,2)", payload: jsonb, at: timestamptz}
+transform: |
+  SELECT *, '${not filled}' AS note FROM source
+mode: snapshot
+schedule: every 15m
+on_duplicate_key: {latest_by: updated_at}
+on_bad_row: {reject: {max_rows: 100}}
+on_schema_change: follow
+allow_empty: true
+verify: full
+indexes: [customer_id, [tenant, updated_at]]
+grants: [analyst, "Reporting Team"]
+retain: 0
+timeout: 90m
+publish_timeout: 30s
+serve: {enabled: false, hide: [email], page_limit: 500}
+"#;
+    let env = [("BUCKET", "lake"), ("SECRET", "hunter2")];
+    let loaded = load_files(&[("pipelines/any-stem.yml", text)], &env).unwrap();
+    insta::assert_debug_snapshot!(loaded.project.pipelines[0]);
+    let SourceSpec::Delta(delta) = &loaded.project.pipelines[0].source else { panic!("not a Delta source") };
+    assert_eq!(delta.options["aws_secret_access_key"].expose_secret(), "hunter2");
+    assert_eq!(delta.options["allow_http"].expose_secret(), "true");
+}
+
+#[test]
+fn a_parquet_source_and_a_pinned_instant_are_read() {
+    let text = "source: {parquet: {uri: data/*.parquet, hive_partitioning: false}}\nprimary_key: id\n";
+    let delta = "source: {delta: {uri: d, timestamp: 2024-02-29T12:00:00+02:00}}\nprimary_key: id\n";
+    let day = "source: {delta: {uri: d, timestamp: 2024-02-29}}\nprimary_key: id\n";
+    let files = [("pipelines/p.yaml", text), ("pipelines/q.yaml", delta), ("pipelines/r.yaml", day)];
+    let project = load_files(&files, &[]).unwrap().project;
+    let sources: Vec<_> = project.pipelines.into_iter().map(|pipeline| pipeline.source).collect();
+    insta::assert_debug_snapshot!(sources);
+}
+
+#[test]
+fn an_empty_project_has_all_defaults() {
+    let mut project = project("", &[]);
+    project.dir = "[folder]".into();
+    insta::assert_debug_snapshot!(project);
+}
+
+#[test]
+fn every_key_of_a_project_is_read() {
+    let text = r#"
+project: 0190-abc
+postgres: postgres://me:${PGPASS}@db:5432/app
+schemas: {published: gold, data: gold_data, control: gold_control}
+pipelines: tables/
+api: {listen: "[::1]:0", hosts: [data.example.org]}
+auth: none
+limits: {memory: 1GiB, connections: 16, page_max: 50, statement_timeout: 500ms, concurrent_runs: 4}
+defaults:
+  retain: 3
+  grants: [analyst]
+  serve: {page_limit: 7, hide: [secret]}
+"#;
+    let table = "source: a\nprimary_key: id\nserve: {page_limit: 9}\ngrants: []\n";
+    let files =
+        [("lakegate.yaml", text), ("tables/b.yaml", table), ("tables/.hidden.yaml", "["), ("tables/c.txt", "[")];
+    let mut project = load_files(&files, &[("PGPASS", "hunter2")]).unwrap().project;
+    project.dir = "[folder]".into();
+    insta::assert_debug_snapshot!(project);
+    assert_eq!(project.postgres.unwrap().expose_secret(), "postgres://me:hunter2@db:5432/app");
+}
+
+#[test]
+fn a_variable_goes_before_the_file_and_the_file_before_the_default() {
+    let file = "limits: {memory: 1MiB}\ndefaults: {timeout: 1h}\n";
+    let settings = |env: &[(&str, &str)]| {
+        let files = [("lakegate.yaml", file), ("pipelines/a.yaml", "source: a\nprimary_key: id\n")];
+        let project = load_files(&files, env).unwrap().project;
+        (project.limits.memory, project.limits.connections, project.pipelines[0].timeout.as_secs())
+    };
+    assert_eq!(settings(&[]), (1 << 20, 8, 3_600));
+    let env = [
+        ("LAKEGATE_LIMITS_MEMORY", "2MiB"),
+        ("LAKEGATE_LIMITS_CONNECTIONS", "9"),
+        ("LAKEGATE_DEFAULTS_TIMEOUT", "2h"),
+        ("LAKEGATE_POSTGRES", ""),
+    ];
+    assert_eq!(settings(&env), (2 << 20, 9, 7_200));
+}
+
+#[test]
+fn a_pipeline_goes_before_the_defaults_even_those_of_variables() {
+    let env = [("LAKEGATE_DEFAULTS_RETAIN", "5"), ("LAKEGATE_DEFAULTS_SERVE_PAGE_LIMIT", "6")];
+    let pipeline = pipeline("retain: 2\n", &env);
+    assert_eq!((pipeline.retain, pipeline.serve.page_limit), (2, 6));
+}
+
+#[test]
+fn variables_alone_make_a_project() {
+    let env: Environment = [
+        ("LAKEGATE_POSTGRES", "postgres://me:pw@db/app"),
+        ("LAKEGATE_API_LISTEN", "[::1]:9000"),
+        ("LAKEGATE_API_HOSTS", "[a.example, b.example]"),
+        ("LAKEGATE_AUTH", "none"),
+        ("LAKEGATE_PROJECT", "12345"),
+        ("LAKEGATE_SCHEMAS_CONTROL", "control"),
+    ]
+    .into_iter()
+    .collect();
+    let loaded = load(folder(&[]).path(), &env).unwrap();
+    let project = loaded.project;
+    assert!(loaded.warnings.is_empty());
+    assert_eq!(project.postgres.unwrap().expose_secret(), "postgres://me:pw@db/app");
+    assert_eq!(project.api.listen.to_string(), "[::1]:9000");
+    assert_eq!(project.api.hosts, ["a.example", "b.example"]);
+    assert_eq!((project.auth, project.id.as_deref()), (Auth::None, Some("12345")));
+    assert_eq!(project.schemas.control, "control");
+}
+
+#[test]
+fn unknown_variables_of_ours_are_warned_about_and_others_are_not() {
+    let env = [
+        ("LAKEGATE_API_LISTNE", "127.0.0.1:1"),
+        ("LAKEGATE_WHATEVER_ELSE", "x"),
+        ("LAKEGATE_DIR", "x"),
+        ("LAKEGATE_LOG", "debug"),
+        ("LAKEGATE_TEST_BLESS", "1"),
+        ("OTHER", "x"),
+    ];
+    let warnings = load_project("", &env).unwrap().warnings;
+    let shown: Vec<String> = warnings.iter().map(|warning| warning.render(false)).collect();
+    insta::assert_snapshot!(shown.join("\n"));
+}
+
+#[test]
+fn variables_are_filled_in_where_the_contract_says_so() {
+    let env = [("V", "x y"), ("N", "4"), ("B", "true")];
+    let rest = "retain: ${N}\nallow_empty: \"${B}\"\ngrants: [\"${V}\", '${V}', \"a$$b\", \"${NONE:-d}\"]\n";
+    let pipeline = pipeline(rest, &env);
+    assert_eq!((pipeline.retain, pipeline.allow_empty), (4, true));
+    assert_eq!(pipeline.grants, ["x y", "${V}", "a$b", "d"]);
+    assert_eq!(self::pipeline("transform: ${V}\n  ${V}\n", &env).transform.unwrap(), "x y x y");
+    assert_eq!(self::pipeline("transform: |2-\n\n   \"${V}\"\n", &env).transform.unwrap(), "\n \"${V}\"");
+}
+
+#[test]
+fn secrets_are_read_from_files_and_variables() {
+    let files = [("lakegate.yaml", "postgres: file:secrets/url\n"), ("secrets/url", "postgres://me:pw@db/app\r\n")];
+    let project = load_files(&files, &[]).unwrap().project;
+    assert_eq!(project.postgres.unwrap().expose_secret(), "postgres://me:pw@db/app");
+    let project = self::project("postgres: env:URL\n", &[("URL", "postgresql://db")]);
+    assert_eq!(project.postgres.unwrap().expose_secret(), "postgresql://db");
+}
+
+#[test]
+fn aliases_merges_byte_order_marks_and_line_ends_of_windows_are_understood() {
+    let text = "\u{feff}source: a\r\nprimary_key: &k [id]\r\nindexes: [*k]\r\nserve: &s {page_limit: 3}\r\n";
+    let project = load_files(&[("pipelines/a.yaml", text)], &[]).unwrap().project;
+    assert_eq!(project.pipelines[0].indexes, [["id"]]);
+    assert_eq!(project.pipelines[0].serve.page_limit, 3);
+}
+
+#[test]
+fn pipelines_come_in_the_order_of_their_names() {
+    let text = |name: &str| format!("name: {name}\nsource: a\nprimary_key: id\n");
+    let (b, a) = (text("b"), text("a"));
+    let project = load_files(&[("pipelines/1.yaml", &b), ("pipelines/2.yaml", &a)], &[]).unwrap().project;
+    let names: Vec<_> = project.pipelines.iter().map(|p| (p.name.as_str(), p.file.as_path())).collect();
+    assert_eq!(names, [("a", Path::new("pipelines/2.yaml")), ("b", Path::new("pipelines/1.yaml"))]);
+    assert_eq!(project.pipelines[0].publish_timeout, Duration::from_secs(3_600));
+}
