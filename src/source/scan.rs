@@ -1,0 +1,319 @@
+//! Reading all files of a source with several workers and bounded memory.
+//!
+//! Work is one queue of files, the largest first, that every worker takes from. Who takes a file reads its footer and
+//! puts its row groups at the front of the queue: so the row groups of one large file are read by all workers, and few
+//! files are open at a time.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use object_store::ObjectStore;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::{Code, Error, Result};
+
+use super::columns::Target;
+use super::data_file::{DataFile, OpenFile};
+use super::io::cancelled;
+use super::object::Object;
+use super::row_group::{BatchSize, RowGroupReader};
+
+/// The least a worker gets of the budget, in bytes: one window a column needs about that.
+const SHARE_MIN: u64 = 2 * 1024 * 1024;
+/// The largest batch that is aimed at, in bytes.
+const BATCH_MAX: u64 = 1024 * 1024;
+/// The smallest batch that is aimed at, in bytes.
+const BATCH_MIN: u64 = 64 * 1024;
+/// How often a worker that waits for a footer looks whether the scan was cancelled.
+const CANCEL_POLL: Duration = Duration::from_millis(50);
+
+/// A scan that has begun.
+pub struct Scan {
+    /// To be driven each on a thread of its own; together they yield every row once.
+    pub workers: Vec<ScanWorker>,
+    /// What has been read so far.
+    pub totals: Arc<ScanTotals>,
+    /// Stops all workers: each ends with [`Code::Cancelled`] before its next batch, or with the error of the worker
+    /// that failed first.
+    pub cancel: CancellationToken,
+    /// The schema of every batch.
+    pub schema: SchemaRef,
+}
+
+impl fmt::Debug for Scan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scan")
+            .field("workers", &self.workers.len())
+            .field("totals", &self.totals)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Running totals of a scan.
+#[derive(Debug, Default)]
+pub struct ScanTotals {
+    rows: AtomicU64,
+    rows_yielded: AtomicU64,
+    bytes_read: AtomicU64,
+    files: AtomicU64,
+    held: AtomicU64,
+    held_peak: AtomicU64,
+}
+
+impl ScanTotals {
+    /// Rows of the files opened so far by their footers and deletion vectors, whether yielded yet or not. After the
+    /// scan: the rows of the source, counted independently of what was yielded.
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Rows yielded so far.
+    pub fn rows_yielded(&self) -> u64 {
+        self.rows_yielded.load(Ordering::Relaxed)
+    }
+
+    /// Bytes fetched from the store so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    /// Files opened so far.
+    pub fn files(&self) -> u64 {
+        self.files.load(Ordering::Relaxed)
+    }
+
+    /// The most compressed bytes that all workers have held at a time.
+    pub fn held_peak(&self) -> u64 {
+        self.held_peak.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_file(&self, rows: u64) {
+        self.files.fetch_add(1, Ordering::Relaxed);
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_bytes_read(&self, bytes: u64) {
+        self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn hold(&self, bytes: u64) {
+        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.held_peak.fetch_max(held, Ordering::Relaxed);
+    }
+
+    pub(super) fn release(&self, bytes: u64) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// What all workers share.
+struct Shared {
+    store: Arc<dyn ObjectStore>,
+    /// The source's address, for messages.
+    address: Arc<str>,
+    files: Arc<[DataFile]>,
+    targets: Vec<Target>,
+    totals: Arc<ScanTotals>,
+    cancel: CancellationToken,
+    /// What the first worker to fail failed of.
+    failure: OnceLock<Error>,
+    queue: Queue,
+    warned: AtomicBool,
+}
+
+/// Starts a scan of the files with that many workers, which hold about `budget` bytes in all.
+pub(super) fn start(
+    store: Arc<dyn ObjectStore>,
+    address: Arc<str>,
+    files: Arc<[DataFile]>,
+    targets: Vec<Target>,
+    workers: usize,
+    budget: u64,
+) -> Scan {
+    let workers = workers.max(1);
+    let share = (budget / workers as u64).max(SHARE_MIN);
+    let mut by_size: Vec<usize> = (0..files.len()).collect();
+    by_size.sort_by_key(|&index| files.get(index).map(|file| file.size));
+    let queue =
+        Queue { state: Mutex::new(QueueState { files: by_size, ..QueueState::default() }), changed: Condvar::new() };
+    let (totals, cancel) = (Arc::new(ScanTotals::default()), CancellationToken::new());
+    let fields: arrow_schema::Fields = targets.iter().map(|target| Arc::clone(&target.field)).collect();
+    let shared = Arc::new(Shared {
+        store,
+        address,
+        files,
+        targets,
+        totals: Arc::clone(&totals),
+        cancel: cancel.clone(),
+        failure: OnceLock::new(),
+        queue,
+        warned: AtomicBool::new(false),
+    });
+    let target = (share / 8).clamp(BATCH_MIN, BATCH_MAX) as usize;
+    let worker =
+        || ScanWorker { shared: Arc::clone(&shared), fetch: share / 2, size: BatchSize::new(target), current: None };
+    let workers = (0..workers).map(|_| worker()).collect();
+    Scan { workers, totals, cancel, schema: Arc::new(arrow_schema::Schema::new(fields)) }
+}
+
+/// One reader of a scan.
+pub struct ScanWorker {
+    shared: Arc<Shared>,
+    /// Compressed bytes this worker may hold.
+    fetch: u64,
+    size: BatchSize,
+    current: Option<RowGroupReader>,
+}
+
+impl fmt::Debug for ScanWorker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScanWorker").field("fetch", &self.fetch).finish_non_exhaustive()
+    }
+}
+
+impl ScanWorker {
+    /// The next batch of at least one row, or `None` when this worker has nothing left to do. Blocks on I/O: call it
+    /// from a thread that may block. Batches come in no order.
+    ///
+    /// # Errors
+    /// [`Code::FileGone`], [`Code::SourceCorrupt`], [`Code::RowCountDisagrees`], [`Code::SchemaMismatch`],
+    /// [`Code::SourceAccess`], [`Code::SourceUnavailable`], each naming file and source; [`Code::Cancelled`]. After an
+    /// error the scan is over for all workers, and each of them ends with that error: whoever hears of one first hears
+    /// the cause.
+    pub fn next(&mut self) -> Result<Option<RecordBatch>> {
+        self.advance().map_err(|error| {
+            self.current = None;
+            let failure = &self.shared.failure;
+            if error.code() == Code::Cancelled {
+                return failure.get().map_or(error, Error::repeat);
+            }
+            // Known before the others are told to stop.
+            let _ = failure.set(error.repeat());
+            self.shared.cancel.cancel();
+            error
+        })
+    }
+
+    fn advance(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            if self.shared.cancel.is_cancelled() {
+                return Err(cancelled());
+            }
+            if let Some(reader) = &mut self.current {
+                if let Some(batch) = reader.next(&mut self.size)? {
+                    self.shared.totals.rows_yielded.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+                    return Ok(Some(batch));
+                }
+                self.current = None;
+            }
+            match self.shared.queue.take(&self.shared.cancel)? {
+                None => return Ok(None),
+                Some(Work::RowGroup(file, row_group)) => {
+                    self.current = Some(RowGroupReader::open(file, row_group, &self.size, self.fetch)?);
+                }
+                Some(Work::File(index, opening)) => {
+                    let file = Arc::new(self.shared.open(index)?);
+                    opening.done(&file);
+                }
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn open(&self, index: usize) -> Result<OpenFile> {
+        let file = self.files.get(index).ok_or_else(|| Error::internal("a file beyond the last"))?;
+        let object = Object {
+            store: Arc::clone(&self.store),
+            path: file.path.clone(),
+            place: format!("{} of {}", file.name, self.address),
+            size: file.size,
+            cancel: self.cancel.clone(),
+            totals: Arc::clone(&self.totals),
+        };
+        let open = OpenFile::open(object, file, &self.targets)?;
+        if open.legacy_calendar && !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                file = %file.name,
+                source = %self.address,
+                "written by an old Spark in the Julian calendar: dates before 1582-10-15 are off by some days"
+            );
+        }
+        Ok(open)
+    }
+}
+
+/// What a worker does next.
+enum Work<'a> {
+    /// Read the footer of this file.
+    File(usize, Opening<'a>),
+    /// Read this row group.
+    RowGroup(Arc<OpenFile>, usize),
+}
+
+struct Queue {
+    state: Mutex<QueueState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct QueueState {
+    /// Files not opened yet, the largest last.
+    files: Vec<usize>,
+    row_groups: VecDeque<(Arc<OpenFile>, usize)>,
+    /// Files whose footers are being read: they may yet bring row groups.
+    opening: usize,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next piece of work; `None` when there is none and none can come.
+    fn take(&self, cancel: &CancellationToken) -> Result<Option<Work<'_>>> {
+        let mut state = self.lock();
+        loop {
+            if cancel.is_cancelled() {
+                return Err(cancelled());
+            }
+            if let Some((file, row_group)) = state.row_groups.pop_front() {
+                return Ok(Some(Work::RowGroup(file, row_group)));
+            }
+            if let Some(file) = state.files.pop() {
+                state.opening += 1;
+                return Ok(Some(Work::File(file, Opening { queue: self })));
+            }
+            if state.opening == 0 {
+                return Ok(None);
+            }
+            state = self.changed.wait_timeout(state, CANCEL_POLL).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// A file whose footer is being read. Dropping it, done or not, lets waiting workers go on.
+struct Opening<'a> {
+    queue: &'a Queue,
+}
+
+impl Opening<'_> {
+    /// Adds to the queue the file's row groups that have rows left.
+    fn done(self, file: &Arc<OpenFile>) {
+        let row_groups = (0..file.row_groups()).filter(|&row_group| file.kept_rows(row_group) > 0);
+        let row_groups = row_groups.map(|row_group| (Arc::clone(file), row_group));
+        self.queue.lock().row_groups.extend(row_groups);
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.queue.lock().opening -= 1;
+        self.queue.changed.notify_all();
+    }
+}

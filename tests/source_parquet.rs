@@ -1,0 +1,276 @@
+//! Parquet files without a log.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::TimestampMicrosecondType;
+use arrow_array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow_schema::DataType;
+use chrono::NaiveDate;
+use lakegate::domain::{Code, ParquetSource, SourceSpec, StorageOptions};
+use lakegate::source::Source;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::data_type::{Int96, Int96Type};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
+
+use crate::support::rows::{BUDGET, RowCounts, bare, context, count, drain, local, read};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hive_folders_become_columns() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir.path().join("year=2024/day=2024-02-29/city=a%2Fb/x.parquet"), [("id", ints(&[1]))]);
+    write(&dir.path().join("year=2025/day=2025-01-01/city=__HIVE_DEFAULT_PARTITION__/y.parquet"), [("id", ints(&[2]))]);
+    write(&dir.path().join("_spark_metadata/z.parquet"), [("id", ints(&[3]))]);
+    fs::write(dir.path().join("_SUCCESS"), "").unwrap();
+    let (source, batches) = read(&local(dir.path())).await.unwrap();
+    assert_eq!(source.partition_columns(), ["year", "day", "city"]);
+    let types: Vec<&DataType> = source.schema().fields().iter().map(|field| field.data_type()).collect();
+    assert_eq!(types, [&DataType::Int32, &DataType::Int64, &DataType::Date32, &DataType::Utf8]);
+    assert_eq!(rows(&source, &batches), ["1 | 2024 | 2024-02-29 | a/b", "2 | 2025 | 2025-01-01 | NULL"]);
+    assert_eq!(source.size().rows, Some(2));
+    assert_eq!(source.version().version.len(), 16);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hive_folders_stay_folders_when_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir.path().join("month=01/x.parquet"), [("id", ints(&[1]))]);
+    let text = read(&local(dir.path())).await.unwrap().0;
+    assert_eq!(text.schema().field(1).data_type(), &DataType::Utf8, "01 is no number: it would lose its zero");
+    let uri = dir.path().to_str().unwrap().to_owned();
+    let options = StorageOptions::new();
+    let spec = SourceSpec::Parquet(ParquetSource { uri, hive_partitioning: false, options });
+    let (source, _) = read(&spec).await.unwrap();
+    assert_eq!(source.schema().fields().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_different_but_compatible_schemas_are_one_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["x"]));
+    write(&dir.path().join("a.parquet"), [("id", ints(&[1])), ("gone", text)]);
+    let wide: ArrayRef = Arc::new(Int64Array::from(vec![i64::MAX]));
+    let float: ArrayRef = Arc::new(Float64Array::from(vec![0.5]));
+    write(&dir.path().join("b.parquet"), [("new", float), ("id", wide)]);
+    let (source, batches) = read(&local(dir.path())).await.unwrap();
+    assert_eq!(rows(&source, &batches), ["1 | x | NULL", "9223372036854775807 | NULL | 0.5"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn incompatible_schemas_are_refused_with_both_files() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir.path().join("a.parquet"), [("id", ints(&[1]))]);
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["x"]));
+    write(&dir.path().join("b.parquet"), [("id", text)]);
+    let error = Source::open(&local(dir.path()), &context()).await.unwrap_err();
+    assert_eq!(error.code(), Code::SchemaMismatch);
+    assert!(error.detail().contains("a.parquet") && error.detail().contains("b.parquet"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_glob_takes_what_it_matches() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, id) in [("a/1.parquet", 1), ("a/2.parquet", 2), ("b/1.parquet", 3)] {
+        write(&dir.path().join(name), [("id", ints(&[id]))]);
+    }
+    for (pattern, expected) in
+        [("*/1.parquet", vec!["1", "3"]), ("a/*", vec!["1", "2"]), ("**/*.parquet", vec!["1", "2", "3"])]
+    {
+        let spec = SourceSpec::Auto(format!("{}/{pattern}", dir.path().display()));
+        let (source, batches) = read(&spec).await.unwrap();
+        assert_eq!(rows(&source, &batches), expected, "{pattern}");
+    }
+    let none = SourceSpec::Auto(format!("{}/*.csv", dir.path().display()));
+    assert_eq!(Source::open(&none, &context()).await.unwrap_err().code(), Code::SourceNotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_version_changes_with_the_files_and_only_then() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir.path().join("a.parquet"), [("id", ints(&[1]))]);
+    let version = || async { Source::current_version(&local(dir.path()), &context()).await.unwrap() };
+    let first = version().await;
+    assert_eq!(first, version().await);
+    assert_eq!(&first, Source::open(&local(dir.path()), &context()).await.unwrap().version());
+    write(&dir.path().join("b.parquet"), [("id", ints(&[2]))]);
+    assert_ne!(first, version().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn int96_holds_from_the_year_1_to_9999() {
+    let dir = tempfile::tempdir().unwrap();
+    let instants = ["0001-01-01", "1582-10-15", "1969-12-31", "2262-04-12", "9999-12-31"];
+    let days: Vec<i64> = instants.iter().map(|day| day.parse::<NaiveDate>().unwrap()).map(days_of).collect();
+    write_int96(&dir.path().join("t.parquet"), &days);
+    let (source, batches) = read(&local(dir.path())).await.unwrap();
+    assert_eq!(source.schema().field(0).data_type().to_string(), "Timestamp(µs, \"UTC\")");
+    let mut micros: Vec<i64> = batches
+        .iter()
+        .flat_map(|batch| batch.column(0).as_primitive::<TimestampMicrosecondType>().values().to_vec())
+        .collect();
+    micros.sort_unstable();
+    let noon = 43_200 * 1_000_000;
+    assert_eq!(micros, days.iter().map(|day| day * 86_400_000_000 + noon).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_row_group_does_not_need_memory_for_all_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (expected, size) = write_large(&dir.path().join("large.parquet"));
+    let budget = 4 * 1024 * 1024;
+    assert!(size > 6 * budget, "{size} bytes do not show anything");
+    let (source, ()) = (Source::open(&local(dir.path()), &context()).await.unwrap(), ());
+    let scan = source.scan(None, 1, budget).unwrap();
+    let totals = Arc::clone(&scan.totals);
+    let batches = tokio::task::spawn_blocking(move || drain(scan)).await.unwrap().unwrap();
+    assert!(totals.held_peak() <= budget / 2, "{} bytes held", totals.held_peak());
+    assert!(totals.bytes_read() < size * 2, "{} bytes read of {size}", totals.bytes_read());
+    let largest = batches.iter().map(RecordBatch::get_array_memory_size).max().unwrap();
+    assert!(largest < budget as usize / 2, "a batch of {largest} bytes");
+    assert_eq!(count(&batches, &bare(source.schema())), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_large_file_is_read_by_all_workers() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = File::create(dir.path().join("many.parquet")).unwrap();
+    let batch = RecordBatch::try_from_iter([("id", ints(&(0..1000).collect::<Vec<_>>()))]).unwrap();
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(100)).build();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let source = Source::open(&local(dir.path()), &context()).await.unwrap();
+    let mut scan = source.scan(None, 2, BUDGET).unwrap();
+    let (mut first, mut second) = (scan.workers.remove(0), scan.workers.remove(0));
+    let rows = tokio::task::spawn_blocking(move || {
+        // In turns: were the file one worker's alone, the other would get nothing.
+        let mut rows = [0, 0];
+        loop {
+            let (a, b) = (first.next().unwrap(), second.next().unwrap());
+            if a.is_none() && b.is_none() {
+                return rows;
+            }
+            rows[0] += a.map_or(0, |batch| batch.num_rows());
+            rows[1] += b.map_or(0, |batch| batch.num_rows());
+        }
+    });
+    let rows = rows.await.unwrap();
+    assert_eq!(rows[0] + rows[1], 1000);
+    assert!(rows[0] > 0 && rows[1] > 0, "{rows:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_files_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.parquet");
+    write(&path, [("id", ints(&(0..10_000).collect::<Vec<_>>()))]);
+    let whole = fs::read(&path).unwrap();
+    let mut wild = whole.clone();
+    wild[4..whole.len() / 2].fill(0xff);
+    let damages = [
+        ("truncated", whole[..whole.len() / 2].to_vec()),
+        ("empty", Vec::new()),
+        ("wild", wild),
+        ("text", b"a,b\n1,2\n".to_vec()),
+    ];
+    for (damage, bytes) in damages {
+        fs::write(&path, bytes).unwrap();
+        let error = read(&local(dir.path())).await.unwrap_err();
+        assert_eq!(error.code(), Code::SourceCorrupt, "{damage}: {error}");
+        assert!(error.detail().contains("x.parquet"), "{damage}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_cut_short_after_it_was_opened_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.parquet");
+    write(&path, [("id", ints(&[1, 2, 3]))]);
+    let source = Source::open(&local(dir.path()), &context()).await.unwrap();
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 10]).unwrap();
+    let scan = source.scan(None, 1, BUDGET).unwrap();
+    let error = tokio::task::spawn_blocking(move || drain(scan)).await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Code::SourceCorrupt, "{error}");
+    assert!(error.detail().contains("x.parquet"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nanoseconds_stay_nanoseconds() {
+    let dir = tempfile::tempdir().unwrap();
+    let nanos: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![1_000_000_001]));
+    write(&dir.path().join("x.parquet"), [("at", nanos)]);
+    let (source, batches) = read(&local(dir.path())).await.unwrap();
+    assert_eq!(rows(&source, &batches), ["1970-01-01T00:00:01.000000001"]);
+}
+
+fn ints(values: &[i32]) -> ArrayRef {
+    Arc::new(Int32Array::from(values.to_vec()))
+}
+
+fn rows(source: &Source, batches: &[RecordBatch]) -> Vec<String> {
+    count(batches, &bare(source.schema())).into_keys().collect()
+}
+
+fn write<const N: usize>(path: &Path, columns: [(&str, ArrayRef); N]) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+fn days_of(date: NaiveDate) -> i64 {
+    date.signed_duration_since(NaiveDate::default()).num_days()
+}
+
+/// Noon of each day since 1970.
+fn write_int96(path: &Path, days: &[i64]) {
+    let julian_day_of_1970 = 2_440_588;
+    let noon: u64 = 43_200_000_000_000;
+    let values: Vec<Int96> = days
+        .iter()
+        .map(|day| {
+            let mut value = Int96::new();
+            value.set_data(noon as u32, (noon >> 32) as u32, (day + julian_day_of_1970) as u32);
+            value
+        })
+        .collect();
+    let schema = Arc::new(parse_message_type("message t { required int96 at; }").unwrap());
+    let mut writer = SerializedFileWriter::new(File::create(path).unwrap(), schema, Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<Int96Type>().write_batch(&values, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+}
+
+/// One row group of values that do not compress; the rows, and the file's size.
+fn write_large(path: &Path) -> (RowCounts, u64) {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::UNCOMPRESSED)
+        .set_dictionary_enabled(false)
+        .set_max_row_group_row_count(Some(usize::MAX))
+        .build();
+    let batch = |from: i64| {
+        let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(from..from + 1000));
+        let texts = (from..from + 1000).map(|id| format!("{id:0>1500}"));
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
+        RecordBatch::try_from_iter([("id", ids), ("text", texts)]).unwrap()
+    };
+    let schema = batch(0).schema();
+    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), schema.clone(), Some(properties)).unwrap();
+    let mut batches = Vec::new();
+    for from in 0..20 {
+        batches.push(batch(from * 1000));
+        writer.write(batches.last().unwrap()).unwrap();
+    }
+    assert_eq!(writer.close().unwrap().num_row_groups(), 1);
+    (count(&batches, &bare(&schema)), fs::metadata(path).unwrap().len())
+}
