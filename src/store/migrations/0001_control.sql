@@ -5,9 +5,10 @@
 -- depends on that), and `tables` describes what is published now.
 
 CREATE TABLE {control}.project (
-    only_row    boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    project     text NOT NULL,
-    created_at  timestamptz NOT NULL DEFAULT now()
+    only_row       boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    project        text NOT NULL,
+    schema_version integer NOT NULL,
+    created_at     timestamptz NOT NULL DEFAULT now()
 );
 
 -- Numbers of generations, never used again.
@@ -45,12 +46,14 @@ CREATE TABLE {control}.runs (
     checksum          text,
     coverage          double precision,
     seconds           jsonb,
-    error             jsonb
+    error             jsonb,
+    cleaned           boolean NOT NULL DEFAULT false -- the table of a run that came to nothing has been dropped
 );
 CREATE INDEX runs_by_pipeline ON {control}.runs (pipeline, run DESC);
--- Every generation number that a run has drawn; written and committed before the generation's table is made, so that
--- a table without a live run behind it is known to be a leftover.
-CREATE UNIQUE INDEX runs_by_generation ON {control}.runs (generation) WHERE generation IS NOT NULL AND mode = 'snapshot';
+CREATE INDEX runs_open ON {control}.runs (pipeline) WHERE state IN ('running', 'waiting');
+-- Every generation number that a run has drawn is written and committed here before the generation's table is made, so
+-- that a table without a live run behind it is known to be a leftover.
+CREATE INDEX runs_by_generation ON {control}.runs (generation) WHERE generation IS NOT NULL;
 
 -- Loaded generations. The row appears only after the load has committed: a snapshot that sees the row sees all rows of
 -- the table.
@@ -125,7 +128,7 @@ CREATE TABLE {control}.rejected_rows (
 
 -- Raised by a published view when its transaction's snapshot is older than the load it would read.
 CREATE FUNCTION {control}.snapshot_too_old() RETURNS boolean
-LANGUAGE plpgsql PARALLEL SAFE VOLATILE AS $$
+LANGUAGE plpgsql PARALLEL SAFE STABLE AS $$
 BEGIN
     RAISE EXCEPTION USING
         ERRCODE = 'serialization_failure',
@@ -133,3 +136,5 @@ BEGIN
         HINT = 'Run the transaction again.';
 END
 $$;
+-- The view's condition runs with the rights of whoever reads the view, whatever default privileges there are.
+GRANT EXECUTE ON FUNCTION {control}.snapshot_too_old() TO PUBLIC;

@@ -1,0 +1,85 @@
+//! One stream of COPY into a generation.
+
+use bytes::Bytes;
+use futures::SinkExt as _;
+use tokio::sync::mpsc;
+use tokio_postgres::{Client, CopyInSink};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::domain::{Error, Generation, Result, TableName, TableSchema};
+use crate::postgres::Doing;
+
+use super::{Destination, column_list};
+
+/// Chunks that may wait between an encoder and its connection: enough that neither waits for the other to be
+/// scheduled, few enough that memory stays bounded by a handful of chunks.
+const CHUNKS_IN_FLIGHT: usize = 2;
+
+enum Message {
+    Chunk(Bytes),
+    End,
+}
+
+/// The encoder's end of a COPY: takes chunks of the binary format from a thread that may block.
+///
+/// Dropping it without [`CopyInput::end`] gives the COPY up: nothing of it is stored.
+#[derive(Debug)]
+pub struct CopyInput(mpsc::Sender<Message>);
+
+impl CopyInput {
+    /// Hands a chunk over, waiting while the connection is behind. False when the COPY has failed already;
+    /// [`CopyStream::finish`] says why.
+    #[must_use]
+    pub fn push(&self, chunk: Bytes) -> bool {
+        self.0.blocking_send(Message::Chunk(chunk)).is_ok()
+    }
+
+    /// Ends the COPY after the last chunk. What comes of it, [`CopyStream::finish`] says.
+    pub fn end(self) {
+        let _ = self.0.blocking_send(Message::End);
+    }
+}
+
+/// The connection's end of a COPY. Dropping it gives the COPY up.
+#[derive(Debug)]
+pub struct CopyStream(AbortOnDropHandle<Result<u64>>);
+
+impl CopyStream {
+    /// Waits for the end of the COPY: the rows that Postgres counted.
+    pub async fn finish(self) -> Result<u64> {
+        self.0.await.map_err(|error| Error::internal("the COPY task ended").because(error))?
+    }
+}
+
+impl Destination {
+    /// Opens a COPY into a generation on a connection that does nothing else meanwhile.
+    pub async fn open_copy(
+        &self,
+        client: &Client,
+        name: &TableName,
+        generation: Generation,
+        schema: &TableSchema,
+    ) -> Result<(CopyInput, CopyStream)> {
+        let statement = format!(
+            "COPY {} ({}) FROM STDIN (FORMAT binary)",
+            self.table(name, generation),
+            column_list(schema.columns.iter().map(|column| column.name.as_str()))
+        );
+        let sink: CopyInSink<Bytes> = client.copy_in(&statement).await.doing("begin the COPY")?;
+        let (input, queue) = mpsc::channel(CHUNKS_IN_FLIGHT);
+        let task = tokio::spawn(feed(sink, queue));
+        Ok((CopyInput(input), CopyStream(AbortOnDropHandle::new(task))))
+    }
+}
+
+async fn feed(sink: CopyInSink<Bytes>, mut queue: mpsc::Receiver<Message>) -> Result<u64> {
+    let mut sink = Box::pin(sink);
+    while let Some(message) = queue.recv().await {
+        match message {
+            Message::Chunk(chunk) => sink.feed(chunk).await.doing("copy rows into Postgres")?,
+            Message::End => return sink.as_mut().finish().await.doing("finish the COPY"),
+        }
+    }
+    // The driver sends CopyFail when the sink is dropped unfinished.
+    Err(Error::internal("the encoder stopped before the end of its rows"))
+}

@@ -1,0 +1,103 @@
+//! Indexes of a loaded generation: the key's and the declared ones, then the statistics.
+
+use futures::future::try_join_all;
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use crate::domain::{Code, Error, Generation, Result, TableName, TableSchema};
+use crate::postgres::{Doing, quote};
+
+use super::{Destination, column_list, unused};
+
+/// How many sample keys an error shows.
+const SAMPLE_KEYS: i64 = 5;
+
+impl Destination {
+    /// The statements that index a generation, in the order in which they are begun. All run at once, the last two
+    /// (primary key, statistics) excepted.
+    #[must_use]
+    pub fn index_sql(
+        &self,
+        name: &TableName,
+        generation: Generation,
+        schema: &TableSchema,
+        indexes: &[Vec<String>],
+    ) -> Vec<String> {
+        let table = self.table(name, generation);
+        let key = column_list(schema.key_columns().map(|column| column.name.as_str()));
+        let mut statements = vec![format!("CREATE UNIQUE INDEX {} ON {table} ({key})", quote(&generation.key_index()))];
+        for (number, columns) in indexes.iter().enumerate() {
+            statements.push(format!(
+                "CREATE INDEX {} ON {table} ({})",
+                quote(&generation.further_index(number + 1)),
+                column_list(columns.iter().map(String::as_str))
+            ));
+        }
+        let key_index = quote(&generation.key_index());
+        statements.push(format!(
+            "ALTER TABLE {table} ADD CONSTRAINT {key_index} PRIMARY KEY USING INDEX {key_index}, \
+             RESET (autovacuum_enabled)"
+        ));
+        statements.push(format!("ANALYZE {table}"));
+        statements
+    }
+
+    /// Builds all indexes, one connection each as far as `clients` go, then the primary key and the statistics.
+    ///
+    /// # Errors
+    /// [`Code::DuplicateKey`] with sample keys when rows share a key.
+    pub async fn build_indexes(
+        &self,
+        clients: &[&Client],
+        name: &TableName,
+        generation: Generation,
+        schema: &TableSchema,
+        indexes: &[Vec<String>],
+    ) -> Result<()> {
+        let Some(&first) = clients.first() else {
+            return Err(Error::internal("no connection to build indexes on"));
+        };
+        let mut statements = self.index_sql(name, generation, schema, indexes);
+        let last = statements.split_off(statements.len() - 2);
+        for wave in statements.chunks(clients.len()) {
+            let built = wave.iter().zip(clients).map(|(sql, client)| async move { client.batch_execute(sql).await });
+            if let Err(error) = try_join_all(built).await {
+                if error.code() == Some(&SqlState::UNIQUE_VIOLATION) {
+                    return Err(self.duplicate_keys(first, name, generation, schema).await);
+                }
+                return Err(error).doing("build the indexes");
+            }
+        }
+        for sql in &last {
+            first.batch_execute(sql).await.doing("finish the indexes")?;
+        }
+        Ok(())
+    }
+
+    /// The error that names some keys which several rows share.
+    async fn duplicate_keys(
+        &self,
+        client: &Client,
+        name: &TableName,
+        generation: Generation,
+        schema: &TableSchema,
+    ) -> Error {
+        let key = column_list(schema.key_columns().map(|column| column.name.as_str()));
+        let [all, one, rows] = ["all", "one", "rows"].map(|name| unused(name, schema));
+        let sql = format!(
+            "SELECT (SELECT string_agg(value, ', ') FROM json_each_text(row_to_json({one}))) || ' (' || {rows} || ' rows)' \
+             FROM (SELECT {key}, count(*) AS {rows} FROM {table} GROUP BY {key} HAVING count(*) > 1 \
+             LIMIT {SAMPLE_KEYS}) AS {all}, LATERAL (SELECT {key}) AS {one}",
+            table = self.table(name, generation),
+        );
+        let samples = match client.query(&sql, &[]).await.doing("look for the keys that rows share") {
+            Ok(rows) => rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("; "),
+            Err(error) => return error,
+        };
+        let columns = schema.key_columns().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
+        Error::new(Code::DuplicateKey, format!("several rows of `{name}` have the same ({columns}): {samples}")).hint(
+            "choose a key that is unique, keep the newest row with `on_duplicate_key: {latest_by: COLUMN}`, \
+                   or mend the source",
+        )
+    }
+}
