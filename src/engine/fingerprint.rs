@@ -1,0 +1,42 @@
+//! What a generation was loaded under, so that a changed definition is noticed.
+
+use serde_json::json;
+
+use crate::domain::{ColumnSelection, OnDuplicateKey, Pipeline, SourcePin, SourceSpec};
+
+/// A canonical text of all that decides which rows and values a load of this pipeline yields. Two pipelines with the
+/// same text yield the same table from the same source version.
+pub(super) fn fingerprint(pipeline: &Pipeline) -> String {
+    let source = match &pipeline.source {
+        SourceSpec::Auto(uri) => json!({ "uri": uri }),
+        SourceSpec::Delta(delta) => json!({
+            "uri": delta.uri,
+            "pin": delta.pin.as_ref().map(|pin| match pin {
+                SourcePin::Version(version) => format!("version {version}"),
+                SourcePin::TimestampMillis(millis) => format!("timestamp {millis}"),
+            }),
+        }),
+        SourceSpec::Parquet(parquet) => json!({ "uri": parquet.uri, "hive": parquet.hive_partitioning }),
+    };
+    let selection = match &pipeline.columns.selection {
+        ColumnSelection::All => json!("all"),
+        ColumnSelection::Include(names) => json!({ "include": names }),
+        ColumnSelection::Exclude(names) => json!({ "exclude": names }),
+    };
+    let duplicates = match &pipeline.on_duplicate_key {
+        OnDuplicateKey::Fail => json!("fail"),
+        OnDuplicateKey::LatestBy(column) => json!({ "latest_by": column }),
+    };
+    json!({
+        "source": source,
+        "primary_key": pipeline.primary_key,
+        "columns": selection,
+        "rename": pipeline.columns.rename,
+        "types": pipeline.columns.types,
+        "transform": pipeline.transform,
+        "on_duplicate_key": duplicates,
+        "on_bad_row": matches!(pipeline.on_bad_row, crate::domain::OnBadRow::Reject { .. }),
+        "indexes": pipeline.indexes,
+    })
+    .to_string()
+}

@@ -1,0 +1,159 @@
+//! Loading a generation: copy, compare, index.
+
+use std::time::Instant;
+
+use crate::domain::{Code, Error, Generation, OnDuplicateKey, Pipeline, Result, RunOutcome, TableSchema, Verify};
+use crate::encode::{Checksum, Coverage, verify_sql};
+use crate::observe::{Event, Stage};
+use crate::postgres::{Purpose, Session};
+
+use super::Engine;
+use super::plan::Decided;
+use super::sync::Held;
+
+/// Rows above which only a sample is compared unless the pipeline says otherwise.
+const FULL_UP_TO: u64 = 1_000_000;
+/// The same in bytes of the source, for a log that does not count its rows.
+const FULL_UP_TO_BYTES: u64 = 64 << 20;
+/// The most indexes that are built at a time.
+const INDEXES_AT_ONCE: usize = 4;
+
+impl Engine {
+    /// Makes, fills, compares and indexes the table of a generation. `outcome` carries rows, bytes, checksum and
+    /// seconds afterwards.
+    pub(super) async fn load(
+        &self,
+        session: &Session,
+        pipeline: &Pipeline,
+        decided: &Decided,
+        generation: Generation,
+        held: &Held,
+        outcome: &mut RunOutcome,
+    ) -> Result<()> {
+        let name = &pipeline.name;
+        let schema = decided.schema();
+        self.destination.create_table(&**session, name, generation, schema).await?;
+
+        let started = Instant::now();
+        self.observer.observe(name, &Event::Entered(Stage::Copy));
+        let coverage = coverage(pipeline, decided, held.run);
+        let copied = Box::pin(self.copy(pipeline, decided, generation, held, coverage)).await?;
+        outcome.seconds.copy = started.elapsed().as_secs_f64();
+        outcome.rows.read = copied.rows_read;
+        outcome.rows.inserted = copied.rows_stored;
+        outcome.rows.rejected = copied.rows_rejected;
+        outcome.bytes_read = copied.bytes_read;
+        outcome.bytes_copied = copied.bytes_copied;
+        refuse_empty(pipeline, decided, copied.rows_stored)?;
+
+        // Compared before the indexes are built: rows that share a key are still all there.
+        let started = Instant::now();
+        self.observer.observe(name, &Event::Entered(Stage::Verify));
+        fail::fail_point!(crate::failpoint::BEFORE_VERIFY);
+        self.compare(session, pipeline, generation, schema, coverage, &copied.checksum).await?;
+        outcome.checksum = Some(copied.checksum.sum.to_string());
+        outcome.coverage = match coverage {
+            Coverage::Full => 1.0,
+            Coverage::Sampled { .. } => copied.checksum.hashed as f64 / copied.rows_stored.max(1) as f64,
+        };
+        outcome.seconds.verify = started.elapsed().as_secs_f64();
+
+        let started = Instant::now();
+        self.observer.observe(name, &Event::Entered(Stage::Index));
+        fail::fail_point!(crate::failpoint::BEFORE_INDEX);
+        if let OnDuplicateKey::LatestBy(column) = &pipeline.on_duplicate_key {
+            let removed = self.destination.keep_latest(session, name, generation, schema, column).await?.removed;
+            outcome.rows.deduplicated = removed;
+            outcome.rows.inserted = outcome.rows.inserted.saturating_sub(removed);
+        }
+        self.index(session, pipeline, generation, schema, held).await?;
+        outcome.seconds.index = started.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// Compares what Postgres holds with what the source yielded, from the Arrow values on one side and from the stored
+    /// values on the other.
+    ///
+    /// # Errors
+    /// [`Code::CountMismatch`], [`Code::ChecksumMismatch`].
+    pub(super) async fn compare(
+        &self,
+        session: &Session,
+        pipeline: &Pipeline,
+        generation: Generation,
+        schema: &TableSchema,
+        coverage: Coverage,
+        expected: &Checksum,
+    ) -> Result<()> {
+        let stored = self
+            .destination
+            .checksum(session, &pipeline.name, generation, |table, quote| verify_sql(schema, table, coverage, quote))
+            .await?;
+        if stored.rows.unsigned_abs() != expected.rows {
+            return Err(Error::new(
+                Code::CountMismatch,
+                format!("`{}`: {} rows were sent, Postgres holds {}", pipeline.name, expected.rows, stored.rows),
+            )
+            .hint("nothing was published; the next run starts afresh"));
+        }
+        if stored.hashed.unsigned_abs() == expected.hashed && stored.sum == expected.sum.to_string() {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::ChecksumMismatch,
+            format!(
+                "generation {generation} of `{}` differs from its source: {} rows hash to {} in the source, {} rows to {} \
+                 in Postgres",
+                pipeline.name, expected.hashed, expected.sum, stored.hashed, stored.sum
+            ),
+        )
+        .hint("nothing was published; please report this with the table's column types (`lakegate plan`)"))
+    }
+
+    async fn index(
+        &self,
+        session: &Session,
+        pipeline: &Pipeline,
+        generation: Generation,
+        schema: &TableSchema,
+        held: &Held,
+    ) -> Result<()> {
+        let mut further = Vec::new();
+        for _ in 0..pipeline.indexes.len().min(INDEXES_AT_ONCE - 1) {
+            let session = self.connector.connect(Purpose::Sync, "lakegate index").await?;
+            self.control.note_backends(&**held.session, &held.lease, held.run, &[session.backend_pid()]).await?;
+            further.push(session);
+        }
+        let clients: Vec<&tokio_postgres::Client> =
+            std::iter::once(&**session).chain(further.iter().map(|session| &**session)).collect();
+        self.destination.build_indexes(&clients, &pipeline.name, generation, schema, &pipeline.indexes).await
+    }
+}
+
+/// Whether all rows are compared or a sample; which sample, depends on the run's number, so that in time every row is.
+fn coverage(pipeline: &Pipeline, decided: &Decided, run: i64) -> Coverage {
+    let size = decided.source.size();
+    let small = size.rows.map_or(size.bytes <= FULL_UP_TO_BYTES, |rows| rows <= FULL_UP_TO);
+    match pipeline.verify {
+        Some(Verify::Full) => Coverage::Full,
+        None if small => Coverage::Full,
+        Some(Verify::Sampled) | None => Coverage::sample_of_run(run),
+    }
+}
+
+/// An empty source must not empty a table by accident.
+fn refuse_empty(pipeline: &Pipeline, decided: &Decided, rows: u64) -> Result<()> {
+    let was_filled = decided.live.as_ref().is_some_and(|live| live.rows > 0);
+    if rows > 0 || pipeline.allow_empty || !was_filled {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::EmptySource,
+        format!(
+            "version {} of the source has no rows, so `{}` would become empty",
+            decided.source.version().version,
+            pipeline.name
+        ),
+    )
+    .hint("mend the source, or write `allow_empty: true`"))
+}

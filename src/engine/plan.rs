@@ -1,0 +1,311 @@
+//! What a sync would do, and why. Decides everything that can be decided before anything is changed.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::destination::{Dependent, Facts, ViewChange};
+use crate::domain::{
+    Code, Error, Generation, Pipeline, Result, RunMode, SourcePin, SourceSpec, SourceVersion, TableName, TableSchema,
+};
+use crate::encode::{Mapping, plan_columns};
+use crate::postgres::{Purpose, Session};
+use crate::source::Source;
+use crate::store::LoadedGeneration;
+use crate::transform::Transform;
+
+use super::fingerprint::fingerprint;
+use super::schema_change::{self, SchemaChange};
+use super::{Engine, SyncRequest};
+
+/// Bytes of a row in Postgres besides its values: header, item pointer, alignment, its entry in the key's index.
+const ROW_OVERHEAD: u64 = 60;
+/// What compressed columns grow to as rows, by experience with gold tables; only a guess to warn by.
+const GROWTH: u64 = 4;
+
+/// A plan for people and programs.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// The published table.
+    pub pipeline: TableName,
+    /// What the sync would do.
+    pub mode: RunMode,
+    /// Why.
+    pub reason: String,
+    /// The source's address, without credentials.
+    pub source: String,
+    /// `delta` or `parquet`.
+    pub format: String,
+    /// The version that would be read.
+    pub source_version: String,
+    /// The version that is published now.
+    pub published_version: Option<String>,
+    /// Files that would be read.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes_to_read: u64,
+    /// Rows, where the source's log or footers say so without reading the data.
+    pub rows: Option<u64>,
+    /// The key's columns.
+    pub primary_key: Vec<String>,
+    /// The columns of the view.
+    pub columns: Vec<ColumnPlan>,
+    /// Columns of the source without a type, left out.
+    pub left_out: Vec<String>,
+    /// What happens to the view: `created`, `replaced in place`, `made anew`.
+    pub view: &'static str,
+    /// The statements that would run, apart from COPY and the bookkeeping.
+    pub ddl: Vec<String>,
+    /// What depends on the view, and would be kept.
+    pub dependents: Vec<Dependent>,
+    /// A guess at the bytes of the new generation with its key.
+    pub estimated_bytes: u64,
+    /// A guess at the bytes of all generations at the moment of the publish.
+    pub peak_bytes: u64,
+    /// The locks that readers could notice.
+    pub locks: Vec<&'static str>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// A column of the view to be.
+#[derive(Debug, Clone, Serialize)]
+pub struct ColumnPlan {
+    /// The published name.
+    pub name: String,
+    /// The name in the source.
+    pub source: String,
+    /// The type, with the precision that the declared type leaves out.
+    #[serde(rename = "type")]
+    pub ty: String,
+    /// Whether it may be null.
+    pub nullable: bool,
+    /// `added` or `retyped` against what is published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<&'static str>,
+}
+
+/// A plan with what is needed to do it.
+pub(super) struct Decided {
+    pub(super) plan: Plan,
+    pub(super) source: Arc<Source>,
+    pub(super) mapping: Mapping,
+    pub(super) fingerprint: String,
+    /// The live generation, where there is one.
+    pub(super) live: Option<LoadedGeneration>,
+}
+
+impl Decided {
+    pub(super) fn schema(&self) -> &TableSchema {
+        &self.mapping.schema
+    }
+}
+
+impl Engine {
+    /// Says what a sync of the pipeline would do. Changes nothing.
+    pub async fn plan(&self, pipeline: &Pipeline) -> Result<Plan> {
+        let session = self.connector.connect(Purpose::Sync, "lakegate plan").await?;
+        Ok(Box::pin(self.decide(&session, pipeline, &SyncRequest::manual())).await?.plan)
+    }
+
+    /// Opens the source of a pipeline, at another state than it names if asked to.
+    pub(super) async fn open_source(&self, pipeline: &Pipeline, at: Option<&SourcePin>) -> Result<Arc<Source>> {
+        let spec = match at {
+            None => pipeline.source.clone(),
+            Some(pin) => pinned(&pipeline.source, pin)?,
+        };
+        Ok(Arc::new(Source::open(&spec, &self.sources).await?))
+    }
+
+    /// The columns that the pipeline's rules make of the source's or of the transform's.
+    pub(super) async fn map_columns(&self, pipeline: &Pipeline, source: &Arc<Source>) -> Result<Mapping> {
+        let schema = match &pipeline.transform {
+            None => Arc::clone(source.schema()),
+            Some(sql) => Transform::plan(Arc::clone(source), sql, 1, self.run_budget()).await?.schema(),
+        };
+        plan_columns(&schema, &pipeline.columns, &pipeline.primary_key)
+    }
+
+    pub(super) async fn decide(
+        &self,
+        session: &Session,
+        pipeline: &Pipeline,
+        request: &SyncRequest,
+    ) -> Result<Decided> {
+        let name = &pipeline.name;
+        let source = self.open_source(pipeline, request.at.as_ref()).await?;
+        let mut mapping = self.map_columns(pipeline, &source).await?;
+        let published = if self.prepared { self.control.published(&**session, name).await? } else { None };
+        let live = match &published {
+            Some(published) => self.control.generation(&**session, published.generation).await?,
+            None => None,
+        };
+        let fingerprint = fingerprint(pipeline);
+        let same_definition = live.as_ref().is_some_and(|live| live.fingerprint == fingerprint);
+        let mut change = SchemaChange::default();
+        if let Some(live) = &live {
+            mapping.reorder(&schema_change::keep_order(&live.schema, &mapping.schema.columns));
+            change = schema_change::compare(&live.schema, &mapping.schema);
+            schema_change::check(name, &change, pipeline.on_schema_change, same_definition)?;
+        }
+        check_names_of_columns(pipeline, &mapping.schema)?;
+        let (mode, reason) = choose(live.as_ref(), source.version(), same_definition, request);
+        let facts =
+            self.destination.preflight(session, name, &mapping.schema, &pipeline.grants, published.is_some()).await?;
+        let plan = self.describe(pipeline, &source, &mapping, mode, reason, &facts, live.as_ref(), &change);
+        self.check_disk(&plan)?;
+        Ok(Decided { plan, source, mapping, fingerprint, live })
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn describe(
+        &self,
+        pipeline: &Pipeline,
+        source: &Source,
+        mapping: &Mapping,
+        mode: RunMode,
+        reason: String,
+        facts: &Facts,
+        live: Option<&LoadedGeneration>,
+        change: &SchemaChange,
+    ) -> Plan {
+        let schema = &mapping.schema;
+        let size = source.size();
+        let rows = if pipeline.transform.is_none() { size.rows } else { None };
+        let estimated_bytes = size.bytes * GROWTH + size.rows.unwrap_or_default() * ROW_OVERHEAD;
+        // The number is drawn when the run begins; until then the next one stands for it.
+        let generation = Generation(live.map_or(1, |live| live.generation.0 + 1));
+        let mut ddl = vec![self.destination.create_table_sql(&pipeline.name, generation, schema).trim_end().to_owned()];
+        ddl.extend(self.destination.index_sql(&pipeline.name, generation, schema, &pipeline.indexes));
+        let view = self.destination.view_sql(&pipeline.name, generation, schema, facts.view_change, "");
+        ddl.push(view.trim_end().to_owned());
+        let columns = schema.columns.iter().map(|column| ColumnPlan {
+            name: column.name.clone(),
+            source: column.source.clone(),
+            ty: column.ty.to_string(),
+            nullable: column.nullable,
+            change: if live.is_some() && change.added.contains(&column.name) {
+                Some("added")
+            } else if change.retyped.iter().any(|(name, ..)| *name == column.name) {
+                Some("retyped")
+            } else {
+                None
+            },
+        });
+        Plan {
+            pipeline: pipeline.name.clone(),
+            mode,
+            reason,
+            source: source.address().to_owned(),
+            format: source.format().to_string(),
+            source_version: source.version().version.clone(),
+            published_version: live.map(|live| live.source.version.clone()),
+            files: size.files,
+            bytes_to_read: size.bytes,
+            rows,
+            primary_key: schema.key_columns().map(|column| column.name.clone()).collect(),
+            columns: columns.collect(),
+            left_out: mapping.left_out.clone(),
+            view: match facts.view_change {
+                ViewChange::Create => "created",
+                ViewChange::Replace => "replaced in place",
+                ViewChange::Recreate => "made anew, with its owner, grants and comments",
+            },
+            ddl: if mode == RunMode::Noop { Vec::new() } else { ddl },
+            dependents: facts.dependents.clone(),
+            estimated_bytes,
+            peak_bytes: estimated_bytes + facts.bytes_now.unsigned_abs(),
+            locks: vec!["ACCESS EXCLUSIVE on the view while it is repointed, given up after 200 ms and tried again"],
+            warnings: change.removed.iter().map(|name| format!("the published column `{name}` goes")).collect(),
+        }
+    }
+
+    /// Refuses a load that cannot fit on the embedded server's disk. Disks of other servers cannot be seen from here.
+    fn check_disk(&self, plan: &Plan) -> Result<()> {
+        let Some(directory) = &self.data_directory else { return Ok(()) };
+        let Ok(disk) = nix::sys::statvfs::statvfs(directory) else { return Ok(()) };
+        let free = disk.blocks_available() * disk.fragment_size();
+        if plan.mode != RunMode::Noop && free < plan.estimated_bytes {
+            return Err(Error::new(
+                Code::PostgresDiskFull,
+                format!(
+                    "`{}` needs about {} MiB, {} has {} MiB free",
+                    plan.pipeline,
+                    plan.estimated_bytes >> 20,
+                    directory.display(),
+                    free >> 20
+                ),
+            )
+            .hint("free disk space, lower `retain`, or name another Postgres with `postgres`"));
+        }
+        Ok(())
+    }
+}
+
+/// Which mode, and why.
+fn choose(
+    live: Option<&LoadedGeneration>,
+    version: &SourceVersion,
+    same_definition: bool,
+    request: &SyncRequest,
+) -> (RunMode, String) {
+    let Some(live) = live else { return (RunMode::Snapshot, "the table has never been loaded".to_owned()) };
+    if request.full {
+        return (RunMode::Snapshot, "a full load was asked for".to_owned());
+    }
+    if live.source.table_id != version.table_id {
+        return (RunMode::Snapshot, "the source is another table than the one that was loaded".to_owned());
+    }
+    if !same_definition {
+        return (RunMode::Snapshot, "the pipeline's definition has changed".to_owned());
+    }
+    if live.source.version == version.version {
+        return (RunMode::Noop, format!("the source is still at version {}", version.version));
+    }
+    let moved = format!("the source moved from version {} to {}", live.source.version, version.version);
+    (RunMode::Snapshot, moved)
+}
+
+/// Columns that the pipeline names elsewhere must be among the published ones.
+fn check_names_of_columns(pipeline: &Pipeline, schema: &TableSchema) -> Result<()> {
+    let latest = match &pipeline.on_duplicate_key {
+        crate::domain::OnDuplicateKey::LatestBy(column) => Some(("on_duplicate_key", column)),
+        crate::domain::OnDuplicateKey::Fail => None,
+    };
+    let indexed = pipeline.indexes.iter().flatten().map(|column| ("indexes", column));
+    let hidden = pipeline.serve.hide.iter().map(|column| ("serve: {hide", column));
+    for (key, column) in latest.into_iter().chain(indexed).chain(hidden) {
+        if schema.position(column).is_none() {
+            let known: Vec<&str> = schema.columns.iter().map(|column| column.name.as_str()).collect();
+            return Err(Error::new(
+                Code::ColumnMissing,
+                format!("`{}`: `{key}` names the column `{column}`, which is not published", pipeline.name),
+            )
+            .hint(format!("the columns are: {}", known.join(", "))));
+        }
+    }
+    if let Some(hidden) = schema.key_columns().find(|column| pipeline.serve.hide.contains(&column.name)) {
+        return Err(Error::new(
+            Code::InvalidValue,
+            format!("`{}`: `hide` names the key column `{}`", pipeline.name, hidden.name),
+        )
+        .hint("whoever asks by key knows the key"));
+    }
+    Ok(())
+}
+
+/// The same source at a fixed state.
+fn pinned(spec: &SourceSpec, pin: &SourcePin) -> Result<SourceSpec> {
+    let (uri, options) = match spec {
+        SourceSpec::Auto(uri) => (uri.clone(), crate::domain::StorageOptions::new()),
+        SourceSpec::Delta(delta) => (delta.uri.clone(), delta.options.clone()),
+        SourceSpec::Parquet(parquet) => {
+            return Err(Error::new(
+                Code::VersionUnavailable,
+                format!("{} is Parquet without a log: it has no versions to go back to", parquet.uri),
+            )
+            .hint("`lakegate generations` lists what is kept; go back to one with --to"));
+        }
+    };
+    Ok(SourceSpec::Delta(crate::domain::DeltaSource { uri, pin: Some(pin.clone()), options }))
+}
