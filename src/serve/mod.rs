@@ -1,0 +1,35 @@
+//! The read API: rows of published tables by primary key, over HTTP.
+//!
+//! ```text
+//! server → gate → router → request → reader ─┬─ catalog   what is published, kept up by LISTEN and polling
+//!                                            ├─ lookup    whole keys: queue → one statement for all that wait
+//!                                            └─ page      key prefixes, with cursors
+//!                           reply ← envelope ← json       binary rows → JSON
+//! ```
+//!
+//! What an answer claims about itself (its publish) is returned by the very statement that read its rows, so it never
+//! depends on how fresh the catalogue is: if they disagree, the catalogue is read again and the question is asked anew.
+
+mod accept;
+mod calendar;
+mod catalog;
+mod envelope;
+mod gate;
+mod get;
+mod json;
+mod key;
+mod lookup;
+mod numeric;
+mod page;
+mod queue;
+mod reader;
+mod reply;
+mod request;
+mod router;
+mod server;
+mod statement;
+mod table;
+
+pub use get::lookup_once;
+pub use request::Question;
+pub use server::{BoundServer, ServeSettings, serve};

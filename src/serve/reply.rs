@@ -1,0 +1,129 @@
+//! From an answer to an HTTP response: status, headers, entity tag.
+
+use std::hash::{DefaultHasher, Hasher as _};
+
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, VARY};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
+
+use super::envelope;
+use super::reader::Answer;
+use crate::domain::{Code, Error};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// What an answer depends on besides its URL.
+const VARIES: HeaderValue = HeaderValue::from_static("Accept, Accept-Encoding, Authorization");
+
+/// A client may keep an answer, but asks each time whether it still holds.
+const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
+
+/// The response to a question, with what the table says of itself; 304 where the client has this very content.
+pub(super) fn answer(answer: Answer, request: &HeaderMap) -> Response {
+    let mut response = match &answer.body {
+        Err(error) => refusal(error),
+        Ok(_) => Response::new(Body::empty()),
+    };
+    if let Ok(body) = answer.body {
+        let tag = entity_tag(&body);
+        let known = matches(request, tag.as_bytes());
+        response.headers_mut().insert(ETAG, tag);
+        if known {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        } else {
+            response.headers_mut().insert(CONTENT_TYPE, JSON);
+            *response.body_mut() = Body::from(body);
+        }
+    }
+    response.headers_mut().insert(CACHE_CONTROL, REVALIDATE);
+    response.headers_mut().insert(VARY, VARIES);
+    if let Some(table) = answer.table {
+        response.headers_mut().extend(table.about.iter().cloned());
+    }
+    response
+}
+
+/// The response to a request that gets nothing but an error.
+pub(super) fn refusal(error: &Error) -> Response {
+    let code = envelope::public_code(error);
+    if code == Code::Internal {
+        tracing::error!(%error, "a request could not be answered");
+    }
+    let mut response = json(envelope::problem(error));
+    let status = status(code);
+    *response.status_mut() = status;
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// A response of 200 with JSON.
+pub(super) fn json(body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+fn status(code: Code) -> StatusCode {
+    match code {
+        Code::TableNotFound | Code::RowNotFound | Code::NoSuchRoute => StatusCode::NOT_FOUND,
+        Code::BadKey | Code::UnknownColumn | Code::BadParameter => StatusCode::BAD_REQUEST,
+        Code::StaleCursor => StatusCode::CONFLICT,
+        Code::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+        Code::HostRefused => StatusCode::MISDIRECTED_REQUEST,
+        Code::Unavailable | Code::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+        Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// A hash of the content. The same content has the same tag on every replica of one build; another build may hash
+/// otherwise, which costs its clients one full answer.
+fn entity_tag(body: &[u8]) -> HeaderValue {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(body);
+    let quoted = format!("\"{:016x}\"", hasher.finish());
+    HeaderValue::from_str(&quoted).unwrap_or(HeaderValue::from_static("none"))
+}
+
+/// Whether `If-None-Match` names this tag; weak tags compare equal to strong ones here.
+fn matches(request: &HeaderMap, tag: &[u8]) -> bool {
+    let values =
+        request.get_all(IF_NONE_MATCH).into_iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    values.map(<[u8]>::trim_ascii).any(|known| known == b"*" || known.strip_prefix(b"W/").unwrap_or(known) == tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_tag_is_found_in_any_spelling() {
+        let tag = entity_tag(b"body");
+        let tag = tag.to_str().unwrap();
+        for (value, known) in [
+            (tag.to_owned(), true),
+            (format!("W/{tag}"), true),
+            (format!("\"x\", {tag}"), true),
+            ("*".to_owned(), true),
+            ("\"x\"".to_owned(), false),
+            (String::new(), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(IF_NONE_MATCH, HeaderValue::from_str(&value).unwrap());
+            assert_eq!(matches(&headers, tag.as_bytes()), known, "{value}");
+        }
+    }
+
+    #[test]
+    fn every_code_of_the_read_api_has_a_status_of_its_own() {
+        let startup_only = [Code::PortTaken];
+        for code in Code::ALL.iter().filter(|code| (6000..7000).contains(&code.number())) {
+            let is_defect = status(*code) == StatusCode::INTERNAL_SERVER_ERROR;
+            assert_eq!(is_defect, startup_only.contains(code), "{code}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! A published table as the read API sees it: what it shows, how its rows are found, and what its answers say of
+//! themselves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::http::{HeaderName, HeaderValue};
+use chrono::SecondsFormat;
+
+use super::json::RowShape;
+use super::key::{Key, KeyColumn};
+use super::statement::{self, Query, Values};
+use crate::domain::{Code, Column, ColumnType, Error, Generation, Result, Schemas, ServePolicy, TableName};
+use crate::store::ServedTable;
+
+/// Bytes of a row, as JSON, that are assumed before the first row of a table was seen.
+const ASSUMED_ROW_BYTES: u64 = 4096;
+
+/// One state of a published table: everything is fixed for one publish number.
+#[derive(Debug)]
+pub(super) struct PublishedTable {
+    /// Distinguishes this state from every other one of this process.
+    pub(super) serial: u64,
+    /// The published name.
+    pub(super) name: TableName,
+    /// The generation that holds the rows.
+    pub(super) generation: Generation,
+    /// The publish that made this state.
+    pub(super) publish_no: i64,
+    /// The state of the source that it holds.
+    pub(super) source_version: String,
+    /// Headers of every answer about it: version, generation, and when it was published.
+    pub(super) about: Vec<(HeaderName, HeaderValue)>,
+    /// The key's columns, in order; hidden ones included.
+    pub(super) key: Vec<KeyColumn>,
+    /// How the table is served.
+    pub(super) policy: ServePolicy,
+    /// Every column that is read: first the shown ones, then key columns that are hidden.
+    pub(super) read: Vec<(String, ColumnType)>,
+    /// How many of `read` are shown.
+    pub(super) shown: usize,
+    /// Where the key's columns stand in `read`.
+    pub(super) key_at: Vec<usize>,
+    pub(super) shape: RowShape,
+    /// Finds whole keys.
+    pub(super) lookup: Query,
+    /// Outlives this state: the next one of the same table goes on with what was learned.
+    pub(super) row_bytes: RowBytes,
+}
+
+impl PublishedTable {
+    /// # Errors
+    /// When the description contradicts itself: a key column that does not exist or cannot be a key.
+    pub(super) fn new(serial: u64, schemas: &Schemas, served: ServedTable, row_bytes: RowBytes) -> Result<Self> {
+        let ServedTable { name, generation, publish_no, source_version, published_at, schema, policy } = served;
+        let shown = |column: &&Column| !policy.hide.contains(&column.name);
+        let mut read: Vec<_> =
+            schema.columns.iter().filter(shown).map(|column| (column.name.clone(), column.ty)).collect();
+        let shown = read.len();
+        let shape = RowShape::new(read.iter().map(|(name, ty)| (name.as_str(), *ty)));
+        let (mut key, mut key_at) = (Vec::new(), Vec::new());
+        for &index in &schema.key {
+            let column =
+                schema.columns.get(index).filter(|column| column.ty.scalar().is_some_and(|ty| ty.can_be_key()));
+            let Some((column, ty)) = column.and_then(|column| Some((column, column.ty.scalar()?))) else {
+                return Err(Error::internal(format!("the key of table `{name}` is not described")));
+            };
+            key.push(KeyColumn { name: column.name.clone(), ty });
+            key_at.push(read.iter().position(|(name, _)| *name == column.name).unwrap_or_else(|| {
+                read.push((column.name.clone(), column.ty));
+                read.len() - 1
+            }));
+        }
+        if key.is_empty() {
+            return Err(Error::internal(format!("table `{name}` has no key")));
+        }
+        let synced_at = published_at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+        let number = generation.to_string();
+        let about = [
+            ("lakegate-version", source_version.as_bytes()),
+            ("lakegate-generation", number.as_bytes()),
+            ("lakegate-synced-at", synced_at.as_bytes()),
+        ];
+        // A version that no header can carry is left out rather than changed.
+        let about = about
+            .into_iter()
+            .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_bytes(value).ok()?)));
+        let about = about.collect();
+        let mut table = PublishedTable {
+            serial,
+            name,
+            generation,
+            publish_no,
+            source_version,
+            about,
+            key,
+            policy,
+            read,
+            shown,
+            key_at,
+            shape,
+            lookup: Query::default(),
+            row_bytes,
+        };
+        table.lookup = statement::lookup(schemas, &table);
+        Ok(table)
+    }
+
+    /// Indexes of the shown columns with these names, in this order.
+    ///
+    /// # Errors
+    /// [`Code::UnknownColumn`] for a hidden column just as for one that does not exist; [`Code::BadParameter`] for a
+    /// name that stands twice.
+    pub(super) fn project(&self, names: &[String]) -> Result<Vec<usize>> {
+        let mut columns = Vec::with_capacity(names.len());
+        for name in names {
+            let position = self.read[..self.shown].iter().position(|(shown, _)| shown == name).ok_or_else(|| {
+                let echo: String = name.chars().take(64).flat_map(char::escape_debug).collect();
+                Error::new(Code::UnknownColumn, format!("table `{}` has no column `{echo}`", self.name))
+            })?;
+            if columns.contains(&position) {
+                return Err(Error::new(Code::BadParameter, format!("`columns` names `{name}` twice")));
+            }
+            columns.push(position);
+        }
+        Ok(columns)
+    }
+
+    /// The key of a row of this table, as its columns stand in `read`. `None` where the row is a miss: its key is null.
+    ///
+    /// # Errors
+    /// When a value is not of its column's type.
+    pub(super) fn key_of(&self, values: Values<'_>) -> Result<Option<Key>> {
+        let mut key = Key::default();
+        for (column, &at) in self.key.iter().zip(&self.key_at) {
+            let Some(raw) = values.get(at) else { return Ok(None) };
+            key.push_row_value(column.ty, raw).ok_or_else(|| {
+                Error::internal(format!(
+                    "the key column `{}` of `{}` holds a value of another type",
+                    column.name, self.name
+                ))
+            })?;
+        }
+        Ok(Some(key))
+    }
+}
+
+/// The average size of a table's rows as JSON, as far as they have been read; shared by all its states.
+#[derive(Debug, Clone)]
+pub(super) struct RowBytes(Arc<AtomicU64>);
+
+impl Default for RowBytes {
+    fn default() -> Self {
+        RowBytes(Arc::new(AtomicU64::new(ASSUMED_ROW_BYTES)))
+    }
+}
+
+impl RowBytes {
+    pub(super) fn average(&self) -> u64 {
+        self.0.load(Ordering::Relaxed).max(1)
+    }
+
+    /// Moves the average an eighth of the way to this row. Two rows noted at once may count as one: it is an estimate.
+    pub(super) fn note(&self, bytes: usize) {
+        let average = self.average();
+        self.0.store(average - average / 8 + bytes as u64 / 8, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::domain::{ScalarType, TableSchema};
+
+    fn column(name: &str, ty: ScalarType) -> Column {
+        let (name, ty) = (name.to_owned(), ColumnType::Scalar(ty));
+        Column { source: name.clone(), name, ty, nullable: false, comment: None }
+    }
+
+    pub(in crate::serve) fn schemas() -> Schemas {
+        let name = str::to_owned;
+        Schemas { published: name("lake"), data: name("lakegate_data"), control: name("lakegate") }
+    }
+
+    fn served(name: &str, hide: &[&str]) -> ServedTable {
+        ServedTable {
+            name: TableName::new(name).unwrap(),
+            generation: Generation(7),
+            publish_no: 3,
+            source_version: "12".to_owned(),
+            published_at: DateTime::UNIX_EPOCH,
+            schema: TableSchema {
+                columns: vec![column("note", ScalarType::Text), column("id", ScalarType::Int64)],
+                key: vec![1],
+            },
+            policy: ServePolicy {
+                enabled: true,
+                hide: hide.iter().map(ToString::to_string).collect(),
+                page_limit: 100,
+            },
+        }
+    }
+
+    /// A table `name(note text, id bigint primary key)`.
+    pub(in crate::serve) fn table(serial: u64, name: &str) -> PublishedTable {
+        PublishedTable::new(serial, &schemas(), served(name, &[]), RowBytes::default()).unwrap()
+    }
+
+    #[test]
+    fn a_hidden_key_is_read_but_not_shown() {
+        let table = PublishedTable::new(1, &schemas(), served("orders", &["id"]), RowBytes::default()).unwrap();
+        assert_eq!((table.shown, table.key_at.as_slice()), (1, &[1][..]));
+        assert_eq!(table.project(&["note".to_owned()]).unwrap(), [0]);
+    }
+
+    #[test]
+    fn a_hidden_column_is_refused_as_one_that_does_not_exist() {
+        let table = PublishedTable::new(1, &schemas(), served("orders", &["id"]), RowBytes::default()).unwrap();
+        let refusal = |name: &str| table.project(&[name.to_owned()]).unwrap_err();
+        assert_eq!(refusal("id").code(), Code::UnknownColumn);
+        assert_eq!(refusal("id").detail().replace("`id`", "`xx`"), refusal("xx").detail());
+    }
+
+    #[test]
+    fn a_column_may_be_asked_for_once() {
+        let twice = ["note".to_owned(), "note".to_owned()];
+        assert_eq!(table(1, "orders").project(&twice).unwrap_err().code(), Code::BadParameter);
+    }
+
+    #[test]
+    fn a_key_that_is_not_described_is_refused() {
+        for key in [vec![], vec![2]] {
+            let mut served = served("orders", &[]);
+            served.schema.key = key;
+            assert!(PublishedTable::new(1, &schemas(), served, RowBytes::default()).is_err());
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! A client that sends exactly the bytes it is told to: others tidy up paths.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    head: String,
+    pub(crate) body: String,
+}
+
+impl Reply {
+    /// A header's value.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then_some(value.trim())
+        })
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The rows.
+    pub(crate) fn data(&self) -> Value {
+        self.json()["data"].take()
+    }
+
+    /// The code of the error.
+    pub(crate) fn code(&self) -> String {
+        self.json()["error"][0]["code"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// `GET` of a raw path and query.
+pub(crate) async fn get(addr: SocketAddr, url: &str) -> Reply {
+    get_with(addr, url, &[]).await
+}
+
+/// `GET` with headers.
+pub(crate) async fn get_with(addr: SocketAddr, url: &str, headers: &[(&str, &str)]) -> Reply {
+    request(addr, "GET", url, headers).await
+}
+
+/// Any request without a body. `Host` is the address unless it is among the headers.
+pub(crate) async fn request(addr: SocketAddr, method: &str, url: &str, headers: &[(&str, &str)]) -> Reply {
+    let mut text = format!("{method} {url} HTTP/1.1\r\nConnection: close\r\n");
+    if !headers.iter().any(|(name, _)| *name == "Host") {
+        let _ = write!(text, "Host: {addr}\r\n");
+    }
+    for (name, value) in headers {
+        let _ = write!(text, "{name}: {value}\r\n");
+    }
+    text.push_str("\r\n");
+    let mut stream = TcpStream::connect(addr).await.expect("a connection");
+    stream.write_all(text.as_bytes()).await.expect("the request");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("the answer");
+    let answer = String::from_utf8(answer).expect("UTF-8");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer to {url}: {answer:?}"));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    Reply { status, head: head.to_owned(), body: body.to_owned() }
+}
