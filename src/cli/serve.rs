@@ -1,0 +1,42 @@
+//! `lakegate serve`: the read API alone.
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::{Error, Project, Result};
+use crate::serve::{self, ServeSettings};
+
+use super::context::{Context, Opened};
+use super::up::start_logging;
+use super::{Ended, interrupt};
+
+pub(super) async fn run(context: &Context<'_>) -> Result<(), Ended> {
+    start_logging();
+    let shutdown = interrupt::token();
+    let opened = context.open().await?;
+    let result = serve_until(&opened, shutdown).await;
+    opened.close().await;
+    Ok(result?)
+}
+
+async fn serve_until(opened: &Opened, shutdown: CancellationToken) -> Result<()> {
+    let settings = serve_settings(&opened.project);
+    let server = serve::serve(settings, &opened.connector, shutdown).await?;
+    tracing::info!(address = %server.addr, "the read API listens");
+    ended(server.task).await
+}
+
+/// What the read API needs of the project.
+pub(super) fn serve_settings(project: &Project) -> ServeSettings {
+    ServeSettings {
+        schemas: project.schemas.clone(),
+        api: project.api.clone(),
+        auth: project.auth,
+        limits: project.limits.clone(),
+    }
+}
+
+/// Waits for the end of the server's task.
+pub(super) async fn ended(task: JoinHandle<()>) -> Result<()> {
+    task.await.map_err(|error| Error::internal("the read API stopped").because(error))
+}

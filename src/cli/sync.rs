@@ -1,0 +1,131 @@
+//! `lakegate sync`: runs, now.
+
+use futures::stream::{self, StreamExt as _};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::{Blame, Code, Error, Pipeline, Result, RunMode, RunOutcome, RunState};
+use crate::engine::{Engine, ErrorRecord, RunFailure, SyncRequest};
+
+use super::arguments::SyncArgs;
+use super::context::Context;
+use super::printer::{Printer, count, counted, render, seconds};
+use super::{Ended, interrupt};
+
+pub(super) async fn run(context: &Context<'_>, args: &SyncArgs) -> Result<(), Ended> {
+    let cancel = interrupt::token();
+    let opened = context.open().await?;
+    let engine = context.engine(&opened, context.progress()).await;
+    let result = match engine {
+        Ok(engine) => sync_all(context, &engine, args, &cancel).await,
+        Err(error) => Err(error.into()),
+    };
+    opened.close().await;
+    result
+}
+
+async fn sync_all(
+    context: &Context<'_>,
+    engine: &Engine,
+    args: &SyncArgs,
+    cancel: &CancellationToken,
+) -> Result<(), Ended> {
+    let pipelines = select(engine, &args.names)?;
+    let request = SyncRequest { full: args.full, wait: !args.no_wait, ..SyncRequest::manual() };
+    let at_once = engine.project().limits.concurrent_runs as usize;
+    let mut worst: Option<Code> = None;
+    let mut results = stream::iter(pipelines)
+        .map(|pipeline| {
+            let request = &request;
+            async move { (pipeline, engine.sync(pipeline, request, cancel).await) }
+        })
+        .buffer_unordered(at_once);
+    while let Some((pipeline, result)) = results.next().await {
+        show(*context.printer, engine, pipeline, &result).await;
+        if let Err(failure) = result {
+            let code = failure.error.code();
+            let graver = worst.is_none_or(|worst| code.blame() == Blame::Defect || worst == Code::Cancelled);
+            worst = if graver { Some(code) } else { worst };
+        }
+    }
+    match worst {
+        None => Ok(()),
+        Some(Code::Cancelled) => {
+            Err(Error::new(Code::Cancelled, "interrupted; what was published before is untouched").into())
+        }
+        Some(code) if code.blame() == Blame::Defect => {
+            Err(Error::new(code, "a run failed by a defect of Lakegate (see above)").into())
+        }
+        Some(_) => Err(Ended::Shown),
+    }
+}
+
+/// The pipelines of these names; all if none is named.
+pub(super) fn select<'e>(engine: &'e Engine, names: &[String]) -> Result<Vec<&'e Pipeline>> {
+    if names.is_empty() {
+        let all: Vec<&Pipeline> = engine.project().pipelines.iter().collect();
+        if all.is_empty() {
+            return Err(Error::new(
+                Code::UnknownPipeline,
+                format!("the project in {} has no pipelines", engine.project().dir.display()),
+            )
+            .hint("`lakegate add SOURCE` makes one, `lakegate init` a whole example"));
+        }
+        return Ok(all);
+    }
+    names.iter().map(|name| engine.pipeline(name)).collect()
+}
+
+async fn show(printer: Printer, engine: &Engine, pipeline: &Pipeline, result: &Result<RunOutcome, RunFailure>) {
+    match result {
+        Ok(outcome) if printer.is_json() => printer.json(outcome),
+        Ok(outcome) => printer.line(&sentence(outcome)),
+        Err(failure) if printer.is_json() => match record(engine, failure).await {
+            Some(record) => printer.json(&record),
+            None => printer.json(&json!({
+                "pipeline": pipeline.name,
+                "state": RunState::Failed,
+                "error": ErrorRecord::from(&failure.error),
+            })),
+        },
+        Err(failure) => printer.note(&format!("{}: {}", pipeline.name, render(&failure.error))),
+    }
+}
+
+/// The record of a failed run, where there is one and it can be read.
+async fn record(engine: &Engine, failure: &RunFailure) -> Option<Value> {
+    let session = engine.control_session().await.ok()?;
+    let record = engine.control().run(&*session, failure.run?).await.ok()??;
+    let mut record = serde_json::to_value(record).ok()?;
+    // What `runs` says besides what a sync is said to print.
+    let fields = record.as_object_mut()?;
+    for further in ["trigger", "started_at", "finished_at"] {
+        fields.remove(further);
+    }
+    Some(record)
+}
+
+fn sentence(outcome: &RunOutcome) -> String {
+    let version = outcome.source_version.as_deref().unwrap_or("?");
+    if outcome.mode == RunMode::Noop {
+        return format!("{}: up to date at version {version} ({})", outcome.pipeline, seconds(outcome.seconds.total));
+    }
+    let mut text = format!(
+        "{}: {} of version {version} published in {}",
+        outcome.pipeline,
+        counted(outcome.rows.inserted, "row"),
+        seconds(outcome.seconds.total),
+    );
+    if outcome.rows.rejected > 0 {
+        text.push_str(&format!(", {} rejected", count(outcome.rows.rejected)));
+    }
+    if outcome.rows.deduplicated > 0 {
+        text.push_str(&format!(", {} older rows of a key left out", count(outcome.rows.deduplicated)));
+    }
+    let compared = if outcome.coverage >= 1.0 {
+        "every value compared with the source".to_owned()
+    } else {
+        format!("{:.1} % of the rows compared with the source", outcome.coverage * 100.0)
+    };
+    format!("{text}; {compared}")
+}
