@@ -1,1 +1,41 @@
+//! The integration tests: one binary, so that there is one link and one Postgres cluster.
 
+// What tests share fails them by panicking, as they do themselves.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+mod support;
+
+mod bad_input;
+mod cli;
+mod crash;
+mod embedded_sharing;
+mod encode_round_trip;
+mod examples;
+mod interrupt;
+mod lake_tables;
+mod leases;
+mod lineitem;
+mod logins;
+mod postgres_connect;
+mod postgres_embedded;
+mod postgres_tls;
+mod publish_columns;
+mod publish_keeps;
+mod publish_waiting;
+mod readers;
+mod retire;
+mod sample;
+mod serve_http;
+mod serve_json;
+mod serve_pages;
+mod serve_publish;
+mod source_delta;
+mod source_lake_tables;
+mod source_parquet;
+mod source_s3;
+mod sync_pipeline;
+mod sync_s3;
+mod table_life;
+mod tidy;
+mod two_projects;
+mod values;

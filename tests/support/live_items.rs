@@ -1,0 +1,202 @@
+//! A pipeline `items` over a small Delta table, and what must hold of it whatever dies.
+
+use std::time::Duration;
+
+use lakegate::failpoint::BEFORE_INDEX;
+use lakegate::postgres::{Connector, Purpose, Session};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::lake::LakeTable;
+use super::postgres::{TestCluster, TestDatabase};
+use super::process::Process;
+use super::project::{ProjectFolder, eventually};
+
+/// A project with one pipeline, `items`, keyed by `id`.
+pub(crate) struct Items {
+    pub(crate) project: ProjectFolder,
+    pub(crate) connector: Connector,
+    lake: LakeTable,
+    rows: i64,
+    _database: Option<TestDatabase>,
+}
+
+/// What readers see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Live {
+    pub(crate) generation: i64,
+    pub(crate) publish_no: i64,
+    /// Counted through the view.
+    pub(crate) rows: i64,
+}
+
+/// Rows and bytes of the system catalogs that know every table: `pg_class`, `pg_attribute`, `pg_depend`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Catalogs {
+    pub(crate) rows: [i64; 3],
+    pub(crate) bytes: [i64; 3],
+}
+
+const CATALOGS: [&str; 3] = ["pg_class", "pg_attribute", "pg_depend"];
+
+impl Items {
+    /// On a database of the shared cluster; three rows, not yet loaded.
+    pub(crate) async fn new() -> Items {
+        let database = TestDatabase::new().await;
+        Items::build(&database.url(), database.connector(), Some(database)).await
+    }
+
+    /// On a cluster of the test's own.
+    pub(crate) async fn on(cluster: &TestCluster) -> Items {
+        Items::build(&cluster.url("postgres"), cluster.connector("postgres"), None).await
+    }
+
+    async fn build(url: &str, connector: Connector, database: Option<TestDatabase>) -> Items {
+        let mut project = ProjectFolder::new();
+        project.set("LAKEGATE_POSTGRES", url);
+        let (schema, batch) = LakeTable::numbered(0..3);
+        let lake = LakeTable::create(&project.path("lake/items"), &schema, vec![batch]).await;
+        let items = Items { project, connector, lake, rows: 3, _database: database };
+        items.declare("");
+        items
+    }
+
+    /// Writes the pipeline's file, with further lines.
+    pub(crate) fn declare(&self, lines: &str) {
+        self.project.pipeline("items", &format!("source: lake/items\nprimary_key: [id]\n{lines}"));
+    }
+
+    /// Adds a row to the lake's table, which makes a new version of it.
+    pub(crate) async fn grow(&mut self) {
+        let (_, batch) = LakeTable::numbered(self.rows..self.rows + 1);
+        self.lake.append(vec![batch]).await;
+        self.rows += 1;
+    }
+
+    /// A session of a superuser.
+    pub(crate) async fn sql(&self) -> Session {
+        self.connector.connect(Purpose::Control, "tests").await.unwrap()
+    }
+
+    /// Syncs to the end, which must be good: the outcome.
+    pub(crate) async fn sync(&self) -> Value {
+        self.project.sync("items").await
+    }
+
+    /// Starts a sync.
+    pub(crate) fn start_sync(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Process {
+        let arguments: Vec<&str> = ["sync", "items", "--output", "json"].iter().chain(arguments).copied().collect();
+        let mut command = self.project.command(&arguments);
+        command.envs(environment.iter().copied());
+        Process::start(command)
+    }
+
+    /// A sync that has stopped itself, as a hung process does, at a failpoint.
+    pub(crate) async fn sync_stopped_at(&self, failpoint: &str) -> Process {
+        self.start_sync(&[], &[("LAKEGATE_TEST_STOP_AT", failpoint)]).stopped().await
+    }
+
+    /// A sync in the midst of its index build, which goes on only when the session that is returned with it ends: the
+    /// session has locked the table.
+    pub(crate) async fn sync_building_its_index(&self) -> (Process, Session) {
+        let sync = self.sync_stopped_at(BEFORE_INDEX).await;
+        let lock = self.sql().await;
+        let table = self.tables().await.pop().unwrap();
+        let sql = format!("BEGIN; LOCK TABLE lakegate_data.{table} IN ROW EXCLUSIVE MODE");
+        lock.batch_execute(&sql).await.unwrap();
+        sync.signal(Signal::SIGCONT);
+        eventually("the index build", async || self.builds_index().await).await;
+        (sync, lock)
+    }
+
+    /// Whether an index is being built or waits for its table's lock.
+    pub(crate) async fn builds_index(&self) -> bool {
+        self.holds(
+            "SELECT true FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' \
+             AND query LIKE 'CREATE UNIQUE INDEX%'",
+        )
+        .await
+    }
+
+    /// What readers see now.
+    pub(crate) async fn live(&self) -> Live {
+        let sql = "SELECT generation, publish_no, (SELECT count(*) FROM lake.items) FROM lakegate.published";
+        let row = self.sql().await.query_one(sql, &[]).await.unwrap();
+        Live { generation: row.get(0), publish_no: row.get(1), rows: row.get(2) }
+    }
+
+    /// State and error code of the newest run.
+    pub(crate) async fn last_run(&self) -> (String, String) {
+        let sql = "SELECT state, coalesce(error ->> 'code', '') FROM lakegate.runs ORDER BY run DESC LIMIT 1";
+        let row = self.sql().await.query_one(sql, &[]).await.unwrap();
+        (row.get(0), row.get(1))
+    }
+
+    /// How many runs there have been.
+    pub(crate) async fn runs(&self) -> i64 {
+        self.sql().await.query_one("SELECT count(*) FROM lakegate.runs", &[]).await.unwrap().get(0)
+    }
+
+    /// Whether a condition in SQL holds.
+    pub(crate) async fn holds(&self, condition: &str) -> bool {
+        self.sql().await.query_one(&format!("SELECT coalesce(({condition}), false)"), &[]).await.unwrap().get(0)
+    }
+
+    /// Makes the lease run out, as 15 seconds without a heartbeat do.
+    pub(crate) async fn expire_lease(&self) {
+        let sql = "UPDATE lakegate.leases SET expires_at = clock_timestamp()";
+        assert_eq!(self.sql().await.execute(sql, &[]).await.unwrap(), 1);
+    }
+
+    /// Fails if anything is left of runs that are over: a run that says it runs, a lease, a session, a table that is
+    /// neither live nor kept. Sessions of a process that has just died may take a moment to end.
+    pub(crate) async fn assert_nothing_left(&self, after: &str) {
+        let sql = "SELECT format('run %s is %s', run, state) FROM lakegate.runs WHERE finished_at IS NULL \
+             OR state IN ('running', 'waiting') \
+             UNION ALL SELECT 'the lease of ' || pipeline FROM lakegate.leases \
+             UNION ALL SELECT format('a session: %s, %s', application_name, query) FROM pg_stat_activity \
+             WHERE datname = current_database() \
+               AND application_name = ANY ('{lakegate lease,lakegate sync,lakegate copy,lakegate index}') \
+             UNION ALL SELECT 'the table ' || relname FROM pg_class c \
+             WHERE relnamespace = 'lakegate_data'::regnamespace AND relkind <> 'i' AND NOT EXISTS ( \
+               SELECT FROM lakegate.generations g WHERE c.relname = 'items__g' || g.generation \
+               AND g.published_at IS NOT NULL AND g.retired_at IS NULL)";
+        let session = self.sql().await;
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        loop {
+            let left: Vec<String> = session.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+            if left.is_empty() {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "left after {after}: {left:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Lets an hour pass for superseded generations, so that the next run drops those that are not to be kept.
+    pub(crate) async fn age_generations(&self) {
+        let sql = "UPDATE lakegate.generations SET superseded_at = superseded_at - interval '1 hour' \
+                   WHERE retired_at IS NULL";
+        self.sql().await.execute(sql, &[]).await.unwrap();
+    }
+
+    /// The tables of generations.
+    pub(crate) async fn tables(&self) -> Vec<String> {
+        let sql = "SELECT relname::text FROM pg_class WHERE relnamespace = 'lakegate_data'::regnamespace \
+                   AND relkind = 'r' ORDER BY oid";
+        self.sql().await.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+    }
+
+    /// The catalogs, after the vacuum that autovacuum does sooner or later.
+    pub(crate) async fn catalogs(&self) -> Catalogs {
+        let session = self.sql().await;
+        let mut catalogs = Catalogs { rows: [0; 3], bytes: [0; 3] };
+        for (at, catalog) in CATALOGS.iter().enumerate() {
+            session.batch_execute(&format!("VACUUM {catalog}")).await.unwrap();
+            let sql = format!("SELECT count(*), pg_total_relation_size('{catalog}') FROM {catalog}");
+            let row = session.query_one(&sql, &[]).await.unwrap();
+            (catalogs.rows[at], catalogs.bytes[at]) = (row.get(0), row.get(1));
+        }
+        catalogs
+    }
+}
