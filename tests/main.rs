@@ -39,3 +39,4 @@ mod table_life;
 mod tidy;
 mod two_projects;
 mod values;
+mod verify_table;

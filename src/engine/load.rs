@@ -50,7 +50,11 @@ impl Engine {
         let started = Instant::now();
         self.observer.observe(name, &Event::Entered(Stage::Verify));
         fail::fail_point!(crate::failpoint::BEFORE_VERIFY);
-        self.compare(session, pipeline, generation, schema, coverage, &copied.checksum).await?;
+        let compared = self.compare(session, pipeline, generation, schema, coverage, &copied.checksum).await;
+        if let Err(error) = compared {
+            let (source, mapping) = (&decided.source, &decided.mapping);
+            return Err(self.name_differing_columns(error, session, pipeline, source, mapping, generation).await);
+        }
         outcome.checksum = Some(copied.checksum.sum.to_string());
         outcome.coverage = match coverage {
             Coverage::Full => 1.0,

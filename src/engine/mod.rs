@@ -4,6 +4,7 @@
 //! on at a time across all processes, and whatever ends a run, what was published before it stays.
 
 mod copy;
+mod differing;
 mod drop_table;
 mod error_record;
 mod fingerprint;

@@ -80,6 +80,15 @@ impl BadRows for Rejects {
     }
 }
 
+/// Leaves bad rows out, as the load did.
+pub(super) struct LeaveOut;
+
+impl BadRows for LeaveOut {
+    fn reject(&mut self, _row: BadRow) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// Text as Postgres can keep it: the sign for NUL in place of the character.
 fn shown(text: &str) -> String {
     text.replace('\0', "\u{2400}")

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::{Code, Error, Generation, OnDuplicateKey, Pipeline, Result, SourcePin, TableName};
-use crate::encode::{BadRow, BadRows, Checksum, Coverage, Mapping, RowEncoder, RowHasher};
+use crate::encode::{Checksum, Coverage, Mapping, RowEncoder, RowHasher};
 use crate::observe::{Event, Stage};
 use crate::postgres::Purpose;
 use crate::source::{Format, Source};
@@ -16,6 +16,7 @@ use super::Engine;
 use super::copy::{first_cause, join_workers};
 use super::fingerprint::fingerprint;
 use super::reading::{Batches, read};
+use super::rejects::LeaveOut;
 use super::schema_change;
 
 /// That a table equals its source.
@@ -63,15 +64,19 @@ impl Engine {
             tokio::task::spawn_blocking(move || hash(batches, &mapping, &cancel))
         });
         let expected = first_cause(join_workers(hashing.collect(), &reading.control).await, &Ok(0))?;
-        self.compare(&session, pipeline, live.generation, &reading.mapping.schema, Coverage::Full, &expected)
-            .await
-            .map_err(|error| match error.code() {
+        let schema = &reading.mapping.schema;
+        let compared = self.compare(&session, pipeline, live.generation, schema, Coverage::Full, &expected).await;
+        if let Err(error) = compared {
+            let error =
+                self.name_differing_columns(error, &session, pipeline, &source, &mapping, live.generation).await;
+            return Err(match error.code() {
                 Code::CountMismatch | Code::ChecksumMismatch => {
                     Error::new(Code::DataDiffers, error.detail().to_owned())
                         .hint("somebody may have changed the generation; `lakegate sync --full` loads it anew")
                 }
                 _ => error,
-            })?;
+            });
+        }
         Ok(TableVerification {
             pipeline: name.clone(),
             generation: live.generation,
@@ -121,15 +126,6 @@ impl Engine {
             )
             .hint(format!("load it anew first: lakegate sync {}", pipeline.name))),
         }
-    }
-}
-
-/// Leaves bad rows out, as the load did.
-struct LeaveOut;
-
-impl BadRows for LeaveOut {
-    fn reject(&mut self, _row: BadRow) -> Result<()> {
-        Ok(())
     }
 }
 
