@@ -157,7 +157,7 @@ impl Engine {
         Ok(Decided { plan, source, mapping, fingerprint, live })
     }
 
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "each is one source of facts for the plan")]
     fn describe(
         &self,
         pipeline: &Pipeline,
