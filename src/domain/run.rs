@@ -117,3 +117,26 @@ pub struct RunOutcome {
     /// Time by stage.
     pub seconds: StageSeconds,
 }
+
+impl RunOutcome {
+    /// A run that has not done anything yet.
+    #[must_use]
+    pub fn begun(pipeline: &TableName, run: i64, mode: RunMode, reason: String) -> Self {
+        RunOutcome {
+            pipeline: pipeline.clone(),
+            run,
+            state: RunState::Running,
+            mode,
+            reason,
+            source_version: None,
+            generation: None,
+            publish_no: None,
+            rows: RowCounts::default(),
+            bytes_read: 0,
+            bytes_copied: 0,
+            checksum: None,
+            coverage: 0.0,
+            seconds: StageSeconds::default(),
+        }
+    }
+}

@@ -4,9 +4,7 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{
-    Code, Error, Generation, Pipeline, Result, RowCounts, RunMode, RunOutcome, RunState, SourcePin, StageSeconds,
-};
+use crate::domain::{Code, Error, Generation, Pipeline, Result, RowCounts, RunMode, RunOutcome, SourcePin};
 use crate::observe::Event;
 use crate::postgres::Session;
 use crate::store::LoadedGeneration;
@@ -91,20 +89,10 @@ impl Engine {
         self.observer.observe(name, &Event::Planned { mode: RunMode::Snapshot, reason: &reason });
         self.destination.preflight(session, name, &kept.schema, &pipeline.grants, true).await?;
         let mut outcome = RunOutcome {
-            pipeline: name.clone(),
-            run: held.run,
-            state: RunState::Running,
-            mode: RunMode::Snapshot,
-            reason,
             source_version: Some(kept.source.version.clone()),
             generation: Some(generation),
-            publish_no: None,
             rows: RowCounts { inserted: kept.rows.unsigned_abs(), ..RowCounts::default() },
-            bytes_read: 0,
-            bytes_copied: 0,
-            checksum: None,
-            coverage: 0.0,
-            seconds: StageSeconds::default(),
+            ..RunOutcome::begun(name, held.run, RunMode::Snapshot, reason)
         };
         let live = match self.control.published(&**session, name).await? {
             Some(published) => self.control.generation(&**session, published.generation).await?,

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::domain::{Pipeline, Result, RowCounts, RunOutcome, RunState, StageSeconds};
+use crate::domain::{Pipeline, Result, RunOutcome, StageSeconds};
 use crate::observe::{Event, Stage};
 use crate::postgres::Purpose;
 use crate::store::LoadedRow;
@@ -40,20 +40,10 @@ impl Engine {
         let generation = self.control.draw_generation(&*session, held.run).await?;
         fail::fail_point!(crate::failpoint::AFTER_DRAW);
         let mut outcome = RunOutcome {
-            pipeline: name.clone(),
-            run: held.run,
-            state: RunState::Running,
-            mode: plan.mode,
-            reason: plan.reason.clone(),
             source_version: Some(version.version.clone()),
             generation: Some(generation),
-            publish_no: None,
-            rows: RowCounts::default(),
-            bytes_read: 0,
-            bytes_copied: 0,
-            checksum: None,
-            coverage: 0.0,
             seconds: StageSeconds { plan: started.elapsed().as_secs_f64(), ..StageSeconds::default() },
+            ..RunOutcome::begun(name, held.run, plan.mode, plan.reason.clone())
         };
         Box::pin(self.load(&session, pipeline, &decided, generation, held, &mut outcome)).await?;
         fail::fail_point!(crate::failpoint::BEFORE_RECORD);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::domain::{Pipeline, Result, RowCounts, RunMode, RunOutcome, RunState, SourceVersion, StageSeconds};
+use crate::domain::{Pipeline, Result, RunMode, RunOutcome, RunState, SourceVersion, StageSeconds};
 use crate::observe::Event;
 use crate::postgres::Session;
 use crate::source::Source;
@@ -63,20 +63,12 @@ impl Engine {
         self.observer.observe(name, &Event::Planned { mode: RunMode::Noop, reason: &reason });
         self.control.record_plan(&**session, held.run, RunMode::Noop, &reason, &version).await?;
         let mut outcome = RunOutcome {
-            pipeline: name.clone(),
-            run: held.run,
             state: RunState::Skipped,
-            mode: RunMode::Noop,
-            reason,
             source_version: Some(version.version.clone()),
             generation: Some(published.generation),
             publish_no: Some(published.publish_no),
-            rows: RowCounts::default(),
-            bytes_read: 0,
-            bytes_copied: 0,
-            checksum: None,
-            coverage: 0.0,
             seconds: StageSeconds { plan: started.elapsed().as_secs_f64(), ..StageSeconds::default() },
+            ..RunOutcome::begun(name, held.run, RunMode::Noop, reason)
         };
         if policy_differs || !grants.is_empty() {
             self.destination.preflight(session, name, &live.schema, &pipeline.grants, true).await?;
@@ -113,20 +105,8 @@ impl Engine {
             return Ok(None);
         }
         let outcome = RunOutcome {
-            pipeline: pipeline.name.clone(),
-            run: held.run,
             state: RunState::Skipped,
-            mode: RunMode::Noop,
-            reason: "the pipeline is paused".to_owned(),
-            source_version: None,
-            generation: None,
-            publish_no: None,
-            rows: RowCounts::default(),
-            bytes_read: 0,
-            bytes_copied: 0,
-            checksum: None,
-            coverage: 0.0,
-            seconds: StageSeconds::default(),
+            ..RunOutcome::begun(&pipeline.name, held.run, RunMode::Noop, "the pipeline is paused".to_owned())
         };
         self.control.finish_run(&**session, &outcome).await?;
         Ok(Some(outcome))
