@@ -19,11 +19,17 @@ pub const BEFORE_RECORD: &str = "before_record";
 pub const BEFORE_PUBLISH: &str = "before_publish";
 /// Inside the publish transaction, before its commit.
 pub const BEFORE_PUBLISH_COMMIT: &str = "before_publish_commit";
+/// While changed rows are compared.
+pub const DURING_COMPARE: &str = "during_compare";
+/// Inside the transaction of a merge, before any row is changed.
+pub const BEFORE_MERGE: &str = "before_merge";
+/// Inside the transaction of a merge, after its rows are changed.
+pub const AFTER_MERGE: &str = "after_merge";
 /// After the publish, before the lease is given back.
 pub const AFTER_PUBLISH: &str = "after_publish";
 
-/// All of them, in the order in which a run passes them.
-pub const ALL: &[&str] = &[
+/// Those that a snapshot passes, in their order.
+pub const OF_SNAPSHOT: &[&str] = &[
     AFTER_DRAW,
     DURING_COPY,
     BEFORE_VERIFY,
@@ -33,6 +39,10 @@ pub const ALL: &[&str] = &[
     BEFORE_PUBLISH_COMMIT,
     AFTER_PUBLISH,
 ];
+
+/// Those that a merge passes, in their order.
+pub const OF_MERGE: &[&str] =
+    &[DURING_COMPARE, DURING_COPY, BEFORE_MERGE, AFTER_MERGE, BEFORE_PUBLISH_COMMIT, AFTER_PUBLISH];
 
 /// The variable that names the failpoint at which the process stops itself, once, as a hung one would: by SIGSTOP. What
 /// started it then looks around, kills it or lets it go on.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lakegate::config::{self, Environment};
 use lakegate::engine::{Engine, SyncRequest};
-use lakegate::failpoint::{AFTER_PUBLISH, ALL};
+use lakegate::failpoint::{AFTER_PUBLISH, OF_SNAPSHOT};
 use lakegate::observe::Log;
 use lakegate::source::SourceContext;
 use nix::sys::signal::Signal;
@@ -52,7 +52,7 @@ async fn a_killed_run_leaves_the_old_state_serving_and_the_next_one_cleans_up() 
     items.sync().await;
     let server = items.project.start("serve").await;
     let before = settle(&items).await;
-    for &failpoint in ALL {
+    for &failpoint in OF_SNAPSHOT {
         let old = items.live().await;
         items.grow().await;
         items.sync_stopped_at(failpoint).await.kill().await;
@@ -88,7 +88,7 @@ async fn a_crash_of_postgres_leaves_the_old_state_and_the_next_run_cleans_up() {
     let mut items = Items::on(&cluster).await;
     items.sync().await;
     let before = settle(&items).await;
-    for &failpoint in ALL {
+    for &failpoint in OF_SNAPSHOT {
         let old = items.live().await;
         items.grow().await;
         let sync = items.sync_stopped_at(failpoint).await;

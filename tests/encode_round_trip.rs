@@ -122,11 +122,13 @@ async fn copy(session: &Session, table: &str, rows: Vec<u8>) -> Result<u64, Stri
 
 async fn verify(session: &Session, table: &str, schema: &TableSchema, coverage: Coverage) -> Result<Checksum, String> {
     let statement = verify_sql(schema, table, coverage, quote);
-    let row = session.query_one(&statement, &[]).await.map_err(|error| format!("{error:?}"))?;
+    let text = |error: tokio_postgres::Error| format!("{error:?}");
+    let rows = session.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.map_err(text)?;
+    let row = session.query_one(&statement, &[]).await.map_err(text)?;
     Ok(Checksum {
-        rows: row.get::<_, i64>(0) as u64,
-        hashed: row.get::<_, i64>(1) as u64,
-        sum: row.get::<_, String>(2).parse().unwrap(),
+        rows: rows.get::<_, i64>(0) as u64,
+        hashed: row.get::<_, i64>(0) as u64,
+        sum: row.get::<_, String>(1).parse().unwrap(),
     })
 }
 

@@ -11,6 +11,8 @@ mod crash;
 mod embedded_sharing;
 mod encode_round_trip;
 mod examples;
+mod histories;
+mod incremental;
 mod interrupt;
 mod lake_tables;
 mod leases;

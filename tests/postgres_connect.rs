@@ -111,7 +111,7 @@ async fn each_purpose_sets_what_it_needs() {
         ("DateStyle", ["ISO, YMD"; 4]),
         ("IntervalStyle", ["iso_8601"; 4]),
         ("statement_timeout", ["7s", "0", "2500ms", "2500ms"]),
-        ("jit", ["on", "on", "off", "off"]),
+        ("jit", ["on", "off", "off", "off"]),
         ("enable_seqscan", ["on", "on", "off", "off"]),
         ("default_transaction_read_only", ["off", "off", "on", "on"]),
         ("plan_cache_mode", ["auto", "auto", "force_generic_plan", "auto"]),

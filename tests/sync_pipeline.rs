@@ -10,7 +10,7 @@ async fn items(rows: i64) -> (TestProject, LakeTable) {
     let project = TestProject::new().await;
     let (schema, batch) = LakeTable::numbered(0..rows);
     let lake = LakeTable::create(&project.path("lake/items"), &schema, vec![batch]).await;
-    project.pipeline("items", "source: lake/items\nprimary_key: [id]\n");
+    project.pipeline("items", "source: lake/items\nprimary_key: [id]\nmode: snapshot\n");
     (project, lake)
 }
 

@@ -4,7 +4,7 @@ use futures::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{Blame, Code, Error, Pipeline, Result, RunMode, RunOutcome, RunState};
+use crate::domain::{Blame, Code, Error, Pipeline, Result, RowCounts, RunMode, RunOutcome, RunState};
 use crate::engine::{Engine, ErrorRecord, RunFailure, SyncRequest};
 
 use super::arguments::SyncArgs;
@@ -110,11 +110,21 @@ fn sentence(outcome: &RunOutcome) -> String {
     if outcome.mode == RunMode::Noop {
         return format!("{}: up to date at version {version} ({})", outcome.pipeline, seconds(outcome.seconds.total));
     }
+    let took = seconds(outcome.seconds.total);
+    if outcome.mode != RunMode::Snapshot {
+        let RowCounts { inserted, updated, deleted, .. } = outcome.rows;
+        return format!(
+            "{}: {} added, {} changed, {} removed: version {version} published in {took}; every written value compared",
+            outcome.pipeline,
+            counted(inserted, "row"),
+            count(updated),
+            count(deleted),
+        );
+    }
     let mut text = format!(
-        "{}: {} of version {version} published in {}",
+        "{}: {} of version {version} published in {took}",
         outcome.pipeline,
-        counted(outcome.rows.inserted, "row"),
-        seconds(outcome.seconds.total),
+        counted(outcome.rows.inserted, "row")
     );
     if outcome.rows.rejected > 0 {
         text.push_str(&format!(", {} rejected", count(outcome.rows.rejected)));

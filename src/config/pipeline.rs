@@ -7,12 +7,13 @@ use serde_json::{Value as Json, json};
 use super::json_schema;
 use super::problem::{Place, Problem};
 use super::reader::{At, Reader, Setting, SettingPath};
+use super::schedule::{Timezone, When, schedule};
 use super::section::{choice, section};
 use super::settings::{self, DAY, Indexes, KeyColumns, Names, Period, SECOND, Whole, Words};
 use super::yaml::{Node, Value};
 use crate::domain::{
-    Code, ColumnRules, Mode, OnBadRow, OnDuplicateKey, OnSchemaChange, Pipeline, Schedule, ServePolicy, SourceSpec,
-    TableName, Verify,
+    Code, ColumnRules, Mode, OnBadRow, OnDuplicateKey, OnSchemaChange, Pipeline, ServePolicy, SourceSpec, TableName,
+    Verify,
 };
 
 section! {
@@ -31,8 +32,11 @@ section! {
         transform: Words,
         /// How refreshes are done.
         mode: Mode = "auto",
-        /// When refreshes are done, such as `every 15m`; only on request unless declared.
-        schedule: Schedule,
+        /// When refreshes are done: `every 15m`, `hourly`, `daily`, `weekly`, `on change`, or five fields of cron in
+        /// quotes; only on request unless declared.
+        schedule: When,
+        /// The time zone of the schedule, by its name in the IANA database.
+        timezone: Timezone = "UTC",
         /// What becomes of rows that share a key.
         on_duplicate_key: OnDuplicateKey = "fail",
         /// What becomes of rows that Postgres cannot hold.
@@ -58,7 +62,7 @@ section! {
         serve: ServeKeys,
     }
     required [source, primary_key]
-    later [timezone, checks, group, freshness, deprecated]
+    later [checks, group, freshness, deprecated]
 }
 
 section! {
@@ -109,8 +113,9 @@ choice! {
     Mode {
         "auto" => Mode::Auto, "Whatever is cheapest and safe.";
         "snapshot" => Mode::Snapshot, "A new generation whenever the source has changed.";
+        "incremental" => Mode::Incremental, "After the first load never a snapshot: fails with the reason instead.";
     }
-    later ["incremental"]
+    later []
 }
 
 choice! {
@@ -218,7 +223,7 @@ pub(super) fn read(node: &Node, file: &str, defaults: &Defaults, reader: &mut Re
         columns: keys.columns.map(|columns| columns.value).unwrap_or_default(),
         transform: keys.transform.map(|transform| transform.value.0),
         mode: keys.mode?.value,
-        schedule: keys.schedule.map_or(Schedule::Manual, |schedule| schedule.value),
+        schedule: schedule(keys.schedule, keys.timezone)?,
         on_duplicate_key: keys.on_duplicate_key?.value,
         on_bad_row: keys.on_bad_row?.value,
         on_schema_change: keys.on_schema_change?.value,

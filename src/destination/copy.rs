@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio_postgres::{Client, CopyInSink};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::domain::{Error, Generation, Result, TableName, TableSchema};
+use crate::domain::{Column, Error, Generation, Result, TableName, TableSchema};
 use crate::postgres::Doing;
 
 use super::{Destination, column_list};
@@ -51,24 +51,36 @@ impl CopyStream {
     }
 }
 
-impl Destination {
-    /// Opens a COPY into a generation on a connection that does nothing else meanwhile.
-    pub async fn open_copy(
-        &self,
-        client: &Client,
-        name: &TableName,
-        generation: Generation,
-        schema: &TableSchema,
-    ) -> Result<(CopyInput, CopyStream)> {
-        let statement = format!(
-            "COPY {} ({}) FROM STDIN (FORMAT binary)",
-            self.table(name, generation),
-            column_list(schema.columns.iter().map(|column| column.name.as_str()))
-        );
+/// What a COPY fills: a table and its columns, in the order in which rows bring them.
+#[derive(Debug, Clone)]
+pub struct CopyTarget {
+    table: String,
+    columns: String,
+}
+
+impl CopyTarget {
+    pub(super) fn new<'a>(table: String, columns: impl IntoIterator<Item = &'a Column>) -> CopyTarget {
+        CopyTarget { table, columns: column_list(columns.into_iter().map(|column| column.name.as_str())) }
+    }
+
+    /// Opens a COPY on a connection that does nothing else meanwhile.
+    ///
+    /// # Errors
+    /// Those of the server.
+    pub async fn open(&self, client: &Client) -> Result<(CopyInput, CopyStream)> {
+        let statement = format!("COPY {} ({}) FROM STDIN (FORMAT binary)", self.table, self.columns);
         let sink: CopyInSink<Bytes> = client.copy_in(&statement).await.doing("begin the COPY")?;
         let (input, queue) = mpsc::channel(CHUNKS_IN_FLIGHT);
         let task = tokio::spawn(feed(sink, queue));
         Ok((CopyInput(input), CopyStream(AbortOnDropHandle::new(task))))
+    }
+}
+
+impl Destination {
+    /// The rows of a generation as the target of a COPY.
+    #[must_use]
+    pub fn generation_rows(&self, name: &TableName, generation: Generation, schema: &TableSchema) -> CopyTarget {
+        CopyTarget::new(self.table(name, generation), &schema.columns)
     }
 }
 

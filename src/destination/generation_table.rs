@@ -15,25 +15,9 @@ impl Destination {
     #[must_use]
     pub fn create_table_sql(&self, name: &TableName, generation: Generation, schema: &TableSchema) -> String {
         let table = self.table(name, generation);
-        let columns: Vec<String> = schema
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(index, column)| {
-                let is_key = schema.key.contains(&index);
-                // Keys sort by bytes: pages and their cursors need one order on every server and in every locale.
-                let bytewise = is_key && column.ty == ColumnType::Scalar(ScalarType::Text);
-                format!(
-                    "{} {}{}{}",
-                    quote(&column.name),
-                    column.ty.sql_name(),
-                    if bytewise { " COLLATE \"C\"" } else { "" },
-                    if column.nullable && !is_key { "" } else { " NOT NULL" },
-                )
-            })
-            .collect();
+        let columns = column_definitions(schema, |_| true);
         // Autovacuum would scan the table in the middle of the load; ANALYZE comes at its end.
-        let mut sql = format!("CREATE TABLE {table} ({}) WITH (autovacuum_enabled = off);\n", columns.join(", "));
+        let mut sql = format!("CREATE TABLE {table} ({columns}) WITH (autovacuum_enabled = off);\n");
         for column in &schema.columns {
             if let Some(comment) = column_comment(column.ty, column.comment.as_deref()) {
                 let _ =
@@ -54,6 +38,16 @@ impl Destination {
         let doing = "create the generation's table";
         client.batch_execute(&self.create_table_sql(name, generation, schema)).await.doing(doing)?;
         let table = self.table(name, generation);
+        self.make_private(client, &table).await?;
+        if let Some(reader) = self.api_role(client).await? {
+            client.batch_execute(&format!("GRANT SELECT ON {table} TO {}", quote(&reader))).await.doing(doing)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a new table to the project's owner role, where there is one, and takes it from everybody else.
+    pub(super) async fn make_private(&self, client: &impl GenericClient, table: &str) -> Result<()> {
+        let doing = "set the rights on a new table";
         if let Some(owner) = self.owner_role(client).await? {
             client.batch_execute(&format!("ALTER TABLE {table} OWNER TO {}", quote(&owner))).await.doing(doing)?;
         }
@@ -70,11 +64,28 @@ impl Destination {
             let grantee: &str = grantee.get(0);
             client.batch_execute(&format!("REVOKE ALL ON {table} FROM {grantee}")).await.doing(doing)?;
         }
-        if let Some(reader) = self.api_role(client).await? {
-            client.batch_execute(&format!("GRANT SELECT ON {table} TO {}", quote(&reader))).await.doing(doing)?;
-        }
         Ok(())
     }
+}
+
+/// The definitions of those columns, by their positions, that are wanted.
+pub(super) fn column_definitions(schema: &TableSchema, wanted: impl Fn(usize) -> bool) -> String {
+    let columns = schema.columns.iter().enumerate().filter(|(index, _)| wanted(*index));
+    let definitions: Vec<String> = columns
+        .map(|(index, column)| {
+            let is_key = schema.key.contains(&index);
+            // Keys sort by bytes: pages and their cursors need one order on every server and in every locale.
+            let bytewise = is_key && column.ty == ColumnType::Scalar(ScalarType::Text);
+            format!(
+                "{} {}{}{}",
+                quote(&column.name),
+                column.ty.sql_name(),
+                if bytewise { " COLLATE \"C\"" } else { "" },
+                if column.nullable && !is_key { "" } else { " NOT NULL" },
+            )
+        })
+        .collect();
+    definitions.join(", ")
 }
 
 /// What the column's comment says: the lake's own words, and the precision that the type leaves out.

@@ -34,7 +34,12 @@ impl Destination {
         generation: Generation,
     ) -> Result<Retired> {
         self.bound_lock_wait(transaction, LOCK_WAIT).await?;
-        let sql = format!("DROP TABLE IF EXISTS {}", self.table(name, generation));
+        let sql = format!(
+            "DROP TABLE IF EXISTS {}, {}, {}",
+            self.table(name, generation),
+            self.coming_rows(generation),
+            self.going_keys(generation)
+        );
         match transaction.batch_execute(&sql).await {
             Ok(()) => Ok(Retired::Dropped),
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(Retired::Busy),

@@ -10,8 +10,6 @@ use super::Destination;
 /// A checksum over the stored rows of a generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredChecksum {
-    /// All rows.
-    pub rows: i64,
     /// The rows that are in `sum`.
     pub hashed: i64,
     /// The exact sum of their hashes, in decimal digits.
@@ -20,7 +18,7 @@ pub struct StoredChecksum {
 
 impl Destination {
     /// Reads a generation once for its checksum. `query` makes the statement from the table's quoted name and the
-    /// function that quotes names; it returns all rows, hashed rows and the sum as text.
+    /// function that quotes names; it returns the hashed rows and the sum as text.
     pub async fn checksum(
         &self,
         client: &Client,
@@ -30,7 +28,7 @@ impl Destination {
     ) -> Result<StoredChecksum> {
         let sql = query(&self.table(name, generation), &|column| quote(column));
         let row = client.query_one(&sql, &[]).await.doing("hash the rows in Postgres")?;
-        Ok(StoredChecksum { rows: row.get(0), hashed: row.get(1), sum: row.get(2) })
+        Ok(StoredChecksum { hashed: row.get(0), sum: row.get(1) })
     }
 
     /// The exact sums of each column's hashes, in decimal digits, in the order of the columns.

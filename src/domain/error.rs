@@ -154,6 +154,7 @@ codes! {
     Cancelled = 5008, "The run was cancelled", User, Never;
     RunTimeout = 5009, "The run took longer than its timeout", User, Later;
     DataDiffers = 5010, "The published table differs from its source", User, Never;
+    NotIncremental = 5011, "Only a snapshot can bring the table to this state", User, Never;
 
     TableNotFound = 6001, "No such table", User, Never;
     RowNotFound = 6002, "No such row", User, Never;
@@ -171,6 +172,14 @@ codes! {
     Overloaded = 6014, "Too many requests are waiting", User, Later;
 
     Paused = 7001, "The pipeline is paused", User, Never;
+}
+
+impl Code {
+    /// Whether it is about a row that Postgres cannot hold.
+    #[must_use]
+    pub const fn is_about_a_row(self) -> bool {
+        self.number() / 1000 == 3
+    }
 }
 
 impl fmt::Display for Code {

@@ -18,6 +18,18 @@ impl Generation {
         format!("{name}__g{}", self.0)
     }
 
+    /// The table in the control schema that holds rows on their way into this generation.
+    #[must_use]
+    pub fn coming_rows(self) -> String {
+        format!("g{}_coming", self.0)
+    }
+
+    /// The table in the control schema that holds keys of rows on their way out of this generation.
+    #[must_use]
+    pub fn going_keys(self) -> String {
+        format!("g{}_going", self.0)
+    }
+
     /// The unique index on the key.
     #[must_use]
     pub fn key_index(self) -> String {

@@ -10,6 +10,7 @@ mod pipeline;
 mod project;
 mod row_counts;
 mod run;
+mod schedule;
 mod source_version;
 mod table_name;
 mod table_schema;
@@ -20,11 +21,12 @@ pub use error::{Blame, Code, Error, Result, Retry};
 pub use generation::Generation;
 pub use pipeline::{
     ColumnRules, ColumnSelection, DeltaSource, Mode, OnBadRow, OnDuplicateKey, OnSchemaChange, ParquetSource, Pipeline,
-    Schedule, ServePolicy, SourcePin, SourceSpec, StorageOptions, Verify,
+    ServePolicy, SourcePin, SourceSpec, StorageOptions, Verify,
 };
 pub use project::{ApiSettings, Auth, Limits, Project, Schemas};
 pub use row_counts::RowCounts;
 pub use run::{RunMode, RunOutcome, RunState, StageSeconds};
+pub use schedule::{CronSchedule, Schedule};
 pub use source_version::SourceVersion;
 pub use table_name::TableName;
 pub use table_schema::{Column, TableSchema};

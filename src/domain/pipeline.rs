@@ -7,7 +7,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::TableName;
+use super::{Schedule, TableName};
 
 /// One table sync, validated: what `pipelines/<name>.yaml` declares, with the project's defaults filled in.
 #[derive(Debug, Clone)]
@@ -72,6 +72,13 @@ impl SourceSpec {
             SourceSpec::Delta(delta) => &delta.uri,
             SourceSpec::Parquet(parquet) => &parquet.uri,
         }
+    }
+
+    /// Whether it is on disks of this machine, by its address.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        let uri = self.uri();
+        !uri.contains("://") || uri.starts_with("file://")
     }
 
     /// Options of the object store, where any are declared.
@@ -150,15 +157,8 @@ pub enum Mode {
     Auto,
     /// A new generation whenever the source has changed.
     Snapshot,
-}
-
-/// When refreshes are done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Schedule {
-    /// On request only.
-    Manual,
-    /// This long after the last start.
-    Every(Duration),
+    /// After the first load never a snapshot: where only that would do, the run fails and says why.
+    Incremental,
 }
 
 /// What becomes of rows that share a key.

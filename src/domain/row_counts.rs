@@ -17,6 +17,9 @@ pub struct RowCounts {
     /// Rows removed by a merge.
     #[serde(rename = "rows_deleted")]
     pub deleted: u64,
+    /// Rows that a refresh in place read and found as they are published.
+    #[serde(rename = "rows_unchanged")]
+    pub unchanged: u64,
     /// Rows left out under `on_bad_row: {reject: …}`.
     #[serde(rename = "rows_rejected")]
     pub rejected: u64,

@@ -169,8 +169,14 @@ fn xor_scalar(scalar: ScalarType, v: &ArrayRef, s: Seeds, rows: &[u32], out: &mu
 fn xor_numeric(v: &ArrayRef, s: Seeds, rows: &[u32], out: &mut [u64]) -> Result<()> {
     let mut text = Vec::new();
     let mut short = |negative: bool, magnitude: u128, scale: i8| {
+        let mut digits = itoa::Buffer::new();
+        // Dividing 128 bits takes several times as long.
+        let digits = match u64::try_from(magnitude) {
+            Ok(magnitude) => digits.format(magnitude),
+            Err(_) => digits.format(magnitude),
+        };
         text.clear();
-        plain_notation(negative, itoa::Buffer::new().format(magnitude).as_bytes(), scale, &mut text);
+        plain_notation(negative, digits.as_bytes(), scale, &mut text);
         hash::bytes(&text, s.value)
     };
     match *v.data_type() {

@@ -17,24 +17,29 @@ const LATE_INSTANT: &str = "100000-01-01 00:00:00.654321+00";
 pub(super) const LATE_TIME_MICROS: i64 = 86_399_654_321;
 const LATE_TIME: &str = "23:59:59.654321";
 
-/// A query of one row: all rows, hashed rows (both `bigint`), and the sum of the hashes as `text`.
+/// A query of one row: the hashed rows (`bigint`) and the sum of their hashes as `text`.
 ///
-/// `table` is the table's name as it stands in SQL, quoted; `quote` quotes a column's name.
+/// `table` is the table's name as it stands in SQL, quoted; `quote` quotes a column's name. A sample is chosen by WHERE,
+/// so that rows outside it are taken apart no further than to their key.
 #[must_use]
 pub fn verify_sql(schema: &TableSchema, table: &str, coverage: Coverage, quote: impl Fn(&str) -> String) -> String {
-    let hash = hash_sql(schema, &quote);
+    let sum = format!("SELECT count(*), coalesce(sum({}), 0)::text FROM {table} AS t", hash_sql(schema, &quote));
     match coverage {
-        Coverage::Full => format!("SELECT count(*), count(*), coalesce(sum({hash}), 0)::text FROM {table} AS t"),
+        Coverage::Full => sum,
         Coverage::Sampled { residue } => {
-            let keys = schema.key_columns().enumerate();
-            let keys: Vec<String> = keys.map(|(at, key)| value_hash(key, &Seeds::of_key(at), &quote)).collect();
-            let chosen = format!("({}) & {} = {residue}", keys.join(" # "), SAMPLE_DIVISOR - 1);
-            format!(
-                "SELECT count(*), count(*) FILTER (WHERE {chosen}), \
-                 coalesce(sum({hash}) FILTER (WHERE {chosen}), 0)::text FROM {table} AS t"
-            )
+            let key = key_hash_sql(schema, &quote);
+            format!("{sum} WHERE ({key}) & {} = {residue}", SAMPLE_DIVISOR - 1)
         }
     }
+}
+
+/// The hash of a row's key, a `bigint`, over the columns of a table that goes by the name `t`. It chooses samples, and
+/// stands for the key wherever changed keys are listed.
+#[must_use]
+pub fn key_hash_sql(schema: &TableSchema, quote: impl Fn(&str) -> String) -> String {
+    let keys = schema.key_columns().enumerate();
+    let hashes: Vec<String> = keys.map(|(at, key)| value_hash(key, &Seeds::of_key(at), &quote)).collect();
+    hashes.join(" # ")
 }
 
 /// The hash of a row, a `bigint`, over the columns of a table that goes by the name `t`.

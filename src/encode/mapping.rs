@@ -50,6 +50,15 @@ impl Mapping {
         self.columns = order.iter().filter_map(|&old| self.columns.get(old).cloned()).collect();
     }
 
+    /// The mapping of the key's columns alone, in the order of the key.
+    #[must_use]
+    pub fn of_key(&self) -> Mapping {
+        let of = |index: &usize| (self.schema.columns.get(*index).cloned(), self.columns.get(*index).cloned());
+        let (schema, columns): (Vec<_>, Vec<_>) = self.schema.key.iter().map(of).unzip();
+        let schema = TableSchema { columns: schema.into_iter().flatten().collect(), key: (0..columns.len()).collect() };
+        Mapping { schema, left_out: Vec::new(), columns: columns.into_iter().flatten().collect() }
+    }
+
     /// The same mapping for batches of a schema that holds the source's columns in other places.
     ///
     /// # Errors

@@ -38,7 +38,7 @@ mod writer;
 
 pub use bad_row::{BadRow, BadRows, FailOnBadRow};
 pub use column_type::VARIANT_METADATA_KEY;
-pub use hash_sql::{column_hash_sql, hash_sql, verify_sql};
+pub use hash_sql::{column_hash_sql, hash_sql, key_hash_sql, verify_sql};
 pub use mapping::{Mapping, plan_columns};
 pub use prepared::PreparedBatch;
 pub use row_encoder::{EncodedRows, RowEncoder, copy_header, copy_trailer};

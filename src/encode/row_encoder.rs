@@ -81,6 +81,10 @@ struct Scratch {
     cursors: Vec<usize>,
 }
 
+/// Writes a run of good rows: the encoder, its writers, the beginning of the slice, the rows, the counts to add to.
+type WriteRun<'w, 'm> = dyn FnMut(&mut RowEncoder<'m>, &[Box<dyn FieldWriter + '_>], usize, Range<usize>, &mut EncodedRows) -> Result<()>
+    + 'w;
+
 impl<'m> RowEncoder<'m> {
     /// An encoder for one COPY.
     #[must_use]
@@ -108,6 +112,43 @@ impl<'m> RowEncoder<'m> {
         bad: &mut dyn BadRows,
         sink: &mut dyn FnMut(Bytes) -> Result<()>,
     ) -> Result<EncodedRows> {
+        self.encode_runs(batch, bad, &mut |encoder, writers, slice_start, rows, encoded| {
+            encoder.write(writers, slice_start, rows, encoded, sink)
+        })
+    }
+
+    /// Encodes a batch and hands on each good row by itself, with its position in the batch. Rows whose bytes are the
+    /// same are stored as the same values. Not to be mixed with [`RowEncoder::encode`].
+    ///
+    /// # Errors
+    /// Those of `bad` and `sink`; [`Code::Internal`] where the batch is not of this encoder's mapping.
+    pub fn encode_each(
+        &mut self,
+        batch: &PreparedBatch,
+        bad: &mut dyn BadRows,
+        sink: &mut dyn FnMut(usize, &[u8]) -> Result<()>,
+    ) -> Result<EncodedRows> {
+        self.encode_runs(batch, bad, &mut |encoder, writers, slice_start, rows, encoded| {
+            encoder.pending.clear();
+            encoder.lay_out(writers, slice_start, rows.clone(), encoded);
+            let mut rest = encoder.pending.as_slice();
+            for row in rows {
+                let (bytes, after) = rest.split_at(encoder.scratch.sizes[row - slice_start]);
+                sink(row, bytes)?;
+                rest = after;
+            }
+            Ok(())
+        })
+    }
+
+    /// Goes through a batch slice by slice: measures its rows, gives the bad ones to `bad` and each run of good ones
+    /// between them, with the beginning of its slice, to `write`.
+    fn encode_runs(
+        &mut self,
+        batch: &PreparedBatch,
+        bad: &mut dyn BadRows,
+        write: &mut WriteRun<'_, 'm>,
+    ) -> Result<EncodedRows> {
         let items = self.items(batch)?;
         let mut writers = self.writers(batch, &items)?;
         let mut encoded = EncodedRows::default();
@@ -119,12 +160,12 @@ impl<'m> RowEncoder<'m> {
             let before = encoded.bytes;
             let mut run_start = start;
             for cell in &bad_rows {
-                self.write(&writers, start, run_start..cell.row, &mut encoded, sink)?;
+                write(self, &writers, start, run_start..cell.row, &mut encoded)?;
                 run_start = cell.row + 1;
                 encoded.rejected.push(cell.row);
                 bad.reject(self.describe(batch, cell))?;
             }
-            self.write(&writers, start, run_start..end, &mut encoded, sink)?;
+            write(self, &writers, start, run_start..end, &mut encoded)?;
             self.adapt(end - start, (encoded.bytes - before) as usize);
             start = end;
         }
@@ -233,7 +274,7 @@ impl<'m> RowEncoder<'m> {
         found
     }
 
-    /// Writes good rows of the slice that begins at `slice_start`.
+    /// Writes good rows of the slice that begins at `slice_start` and hands full chunks on.
     fn write(
         &mut self,
         writers: &[Box<dyn FieldWriter + '_>],
@@ -242,35 +283,51 @@ impl<'m> RowEncoder<'m> {
         encoded: &mut EncodedRows,
         sink: &mut dyn FnMut(Bytes) -> Result<()>,
     ) -> Result<()> {
-        let column_count = (writers.len() as u16).to_be_bytes();
         let mut start = rows.start;
         while start < rows.end {
             let mut total = self.pending.len();
-            self.scratch.cursors.clear();
-            for size in &self.scratch.sizes[start - slice_start..rows.end - slice_start] {
-                if total > 0 && total + size > MAX_CHUNK_BYTES {
-                    break;
-                }
-                self.scratch.cursors.push(total);
-                total += size;
-            }
-            let end = start + self.scratch.cursors.len();
-            encoded.rows += (end - start) as u64;
-            encoded.bytes += (total - self.pending.len()) as u64;
-            self.pending.resize(total, 0);
-            for cursor in &mut self.scratch.cursors {
-                self.pending[*cursor..*cursor + COLUMN_COUNT_BYTES].copy_from_slice(&column_count);
-                *cursor += COLUMN_COUNT_BYTES;
-            }
-            for writer in writers {
-                writer.write(start..end, &mut self.pending, &mut self.scratch.cursors);
-            }
+            let sizes = &self.scratch.sizes[start - slice_start..rows.end - slice_start];
+            let fits = |size: &&usize| {
+                let fits = total == 0 || total + **size <= MAX_CHUNK_BYTES;
+                total += **size;
+                fits
+            };
+            let end = start + sizes.iter().take_while(fits).count();
+            self.lay_out(writers, slice_start, start..end, encoded);
             if self.pending.len() >= CHUNK_BYTES || end < rows.end {
                 self.hand_on(sink)?;
             }
             start = end;
         }
         Ok(())
+    }
+
+    /// Puts good rows of the slice that begins at `slice_start` behind what is pending.
+    fn lay_out(
+        &mut self,
+        writers: &[Box<dyn FieldWriter + '_>],
+        slice_start: usize,
+        rows: Range<usize>,
+        encoded: &mut EncodedRows,
+    ) {
+        let column_count = (writers.len() as u16).to_be_bytes();
+        let mut total = self.pending.len();
+        let cursors = &mut self.scratch.cursors;
+        cursors.clear();
+        for size in &self.scratch.sizes[rows.start - slice_start..rows.end - slice_start] {
+            cursors.push(total);
+            total += size;
+        }
+        encoded.rows += rows.len() as u64;
+        encoded.bytes += (total - self.pending.len()) as u64;
+        self.pending.resize(total, 0);
+        for cursor in cursors.iter_mut() {
+            self.pending[*cursor..*cursor + COLUMN_COUNT_BYTES].copy_from_slice(&column_count);
+            *cursor += COLUMN_COUNT_BYTES;
+        }
+        for writer in writers {
+            writer.write(rows.clone(), &mut self.pending, cursors);
+        }
     }
 
     fn hand_on(&mut self, sink: &mut dyn FnMut(Bytes) -> Result<()>) -> Result<()> {

@@ -9,15 +9,15 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::destination::{CopyInput, CopyStream};
-use crate::domain::{Code, Error, Generation, Pipeline, Result};
+use crate::destination::{CopyInput, CopyStream, CopyTarget};
+use crate::domain::{Code, Error, Generation, OnBadRow, Pipeline, Result};
 use crate::encode::{Checksum, Coverage, Mapping, RowEncoder, RowHasher, copy_header, copy_trailer};
 use crate::observe::{Event, Progress};
 use crate::postgres::{Purpose, Session};
 
 use super::Engine;
 use super::plan::Decided;
-use super::reading::{Batches, ReadControl, read};
+use super::reading::{Batches, ReadControl, Reading, read};
 use super::rejects::Rejects;
 use super::sync::Held;
 
@@ -27,6 +27,16 @@ const TICK: Duration = Duration::from_millis(250);
 const STREAMS_MAX: usize = 8;
 /// The compressed bytes for which another connection is worth its making.
 const BYTES_PER_STREAM: u64 = 1 << 20;
+
+/// What is to be copied.
+pub(super) struct CopyJob<'a> {
+    pub(super) pipeline: &'a Pipeline,
+    pub(super) reading: Reading,
+    pub(super) target: CopyTarget,
+    pub(super) coverage: Coverage,
+    /// Rows, where that is known before.
+    pub(super) rows_total: Option<u64>,
+}
 
 /// What a copy did.
 pub(super) struct Copied {
@@ -58,7 +68,7 @@ impl Engine {
         cores.min(worth_it).min(STREAMS_MAX).min(self.project.limits.connections as usize).max(1)
     }
 
-    /// Copies all rows into the empty table of a generation and checks every count against every other.
+    /// Copies all rows of the source into the empty table of a generation.
     pub(super) async fn copy(
         &self,
         pipeline: &Pipeline,
@@ -70,15 +80,22 @@ impl Engine {
         let transform = pipeline.transform.as_deref();
         let streams = self.streams(decided.source.size().bytes);
         let reading = read(&decided.source, transform, &decided.mapping, streams, self.run_budget()).await?;
-        let (rejects, writer) = Rejects::new(pipeline.on_bad_row, held.run);
+        let target = self.destination.generation_rows(&pipeline.name, generation, decided.schema());
+        let job = CopyJob { pipeline, reading, target, coverage, rows_total: decided.plan.rows };
+        self.copy_rows(job, pipeline.on_bad_row, held).await
+    }
+
+    /// Copies what is read into a table and checks every count against every other.
+    pub(super) async fn copy_rows(&self, job: CopyJob<'_>, on_bad_row: OnBadRow, held: &Held) -> Result<Copied> {
+        let CopyJob { pipeline, mut reading, target, coverage, rows_total } = job;
+        let (rejects, writer) = Rejects::new(on_bad_row, held.run);
         let sent = Arc::new(Sent::default());
         let mut open = Vec::new();
         let working = FuturesUnordered::new();
-        for batches in reading.workers {
+        for batches in std::mem::take(&mut reading.workers) {
             let session = self.connector.connect(Purpose::Sync, "lakegate copy").await?;
             self.control.note_backends(&**held.session, &held.lease, held.run, &[session.backend_pid()]).await?;
-            let (input, stream) =
-                self.destination.open_copy(&session, &pipeline.name, generation, decided.schema()).await?;
+            let (input, stream) = target.open(&session).await?;
             let worker = Worker {
                 batches,
                 mapping: Arc::clone(&reading.mapping),
@@ -92,7 +109,7 @@ impl Engine {
         }
         let rejected = rejects.count();
         drop(rejects);
-        let _progress = self.report_progress(pipeline, decided, &sent);
+        let _progress = self.report_progress(pipeline, rows_total, &sent);
         let writing = async {
             let session = self.control_session().await?;
             writer.run(&self.control, &session, &pipeline.name).await
@@ -112,14 +129,13 @@ impl Engine {
             bytes_copied: sent.bytes.load(Ordering::Relaxed),
             checksum,
         };
-        check_counts(&copied, sent.rows.load(Ordering::Relaxed), reading.control.rows_expected())?;
+        check_counts(&copied, sent.rows.load(Ordering::Relaxed), reading.rows_expected())?;
         Ok(copied)
     }
 
     /// Tells the observer how far the copy is until the returned handle is dropped.
-    fn report_progress(&self, pipeline: &Pipeline, decided: &Decided, sent: &Arc<Sent>) -> AbortOnDropHandle<()> {
+    fn report_progress(&self, pipeline: &Pipeline, rows_total: Option<u64>, sent: &Arc<Sent>) -> AbortOnDropHandle<()> {
         let (observer, name, sent) = (Arc::clone(&self.observer), pipeline.name.clone(), Arc::clone(sent));
-        let rows_total = decided.plan.rows;
         AbortOnDropHandle::new(tokio::spawn(async move {
             let mut ticks = tokio::time::interval(TICK);
             loop {

@@ -3,12 +3,14 @@
 //! [`Engine::plan`] decides and changes nothing; [`Engine::sync`] does what the plan says. One run of a pipeline goes
 //! on at a time across all processes, and whatever ends a run, what was published before it stays.
 
+mod choose;
 mod copy;
 mod differing;
 mod drop_table;
 mod error_record;
 mod fingerprint;
 mod load;
+mod merge;
 mod plan;
 mod publish;
 mod reading;
@@ -21,6 +23,7 @@ mod server_check;
 mod sync;
 mod unchanged;
 mod verify_table;
+mod watch;
 
 use std::sync::Arc;
 
@@ -35,6 +38,7 @@ pub use error_record::ErrorRecord;
 pub use plan::{ColumnPlan, Plan};
 pub use sync::{RunFailure, SyncRequest, Trigger};
 pub use verify_table::TableVerification;
+pub use watch::{Watched, Watcher};
 
 /// Everything that runs need, for one project.
 #[derive(Clone)]

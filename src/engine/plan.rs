@@ -6,14 +6,15 @@ use serde::Serialize;
 
 use crate::destination::{Dependent, Facts, ViewChange};
 use crate::domain::{
-    Code, Error, Generation, Pipeline, Result, RunMode, SourcePin, SourceSpec, SourceVersion, TableName, TableSchema,
+    Code, Error, Generation, Pipeline, Result, RunMode, SourcePin, SourceSpec, TableName, TableSchema,
 };
 use crate::encode::{Mapping, plan_columns};
 use crate::postgres::{Purpose, Session};
-use crate::source::Source;
+use crate::source::{ChangedRows, Source};
 use crate::store::LoadedGeneration;
 use crate::transform::Transform;
 
+use super::choose::{Choice, choose};
 use super::fingerprint::fingerprint;
 use super::schema_change::{self, SchemaChange};
 use super::{Engine, SyncRequest};
@@ -52,7 +53,7 @@ pub struct Plan {
     pub columns: Vec<ColumnPlan>,
     /// Columns of the source without a type, left out.
     pub left_out: Vec<String>,
-    /// What happens to the view: `created`, `replaced in place`, `made anew`.
+    /// What happens to the view: `created`, `replaced in place`, `made anew`, `left as it is`.
     pub view: &'static str,
     /// The statements that would run, apart from COPY and the bookkeeping.
     pub ddl: Vec<String>,
@@ -93,6 +94,8 @@ pub(super) struct Decided {
     pub(super) fingerprint: String,
     /// The live generation, where there is one.
     pub(super) live: Option<LoadedGeneration>,
+    /// What changed since it was loaded, where that is to be applied in place.
+    pub(super) changes: Option<Arc<ChangedRows>>,
 }
 
 impl Decided {
@@ -149,12 +152,12 @@ impl Engine {
             schema_change::check(name, &change, pipeline.on_schema_change, same_definition)?;
         }
         check_names_of_columns(pipeline, &mapping.schema)?;
-        let (mode, reason) = choose(live.as_ref(), source.version(), same_definition, request);
+        let choice = choose(pipeline, live.as_ref(), &source, &mapping, same_definition, request).await?;
         let facts =
             self.destination.preflight(session, name, &mapping.schema, &pipeline.grants, published.is_some()).await?;
-        let plan = self.describe(pipeline, &source, &mapping, mode, reason, &facts, live.as_ref(), &change);
+        let plan = self.describe(pipeline, &source, &mapping, &choice, &facts, live.as_ref(), &change);
         self.check_disk(&plan)?;
-        Ok(Decided { plan, source, mapping, fingerprint, live })
+        Ok(Decided { plan, source, mapping, fingerprint, live, changes: choice.changes })
     }
 
     #[allow(clippy::too_many_arguments, reason = "each is one source of facts for the plan")]
@@ -163,16 +166,19 @@ impl Engine {
         pipeline: &Pipeline,
         source: &Source,
         mapping: &Mapping,
-        mode: RunMode,
-        reason: String,
+        choice: &Choice,
         facts: &Facts,
         live: Option<&LoadedGeneration>,
         change: &SchemaChange,
     ) -> Plan {
+        let mode = choice.mode;
         let schema = &mapping.schema;
-        let size = source.size();
+        let size = choice.changes.as_ref().map_or_else(|| source.size(), |changes| changes.size());
         let rows = if pipeline.transform.is_none() { size.rows } else { None };
-        let estimated_bytes = size.bytes * GROWTH + size.rows.unwrap_or_default() * ROW_OVERHEAD;
+        let estimated_bytes = match mode {
+            RunMode::Noop => 0,
+            _ => size.bytes * GROWTH + size.rows.unwrap_or_default() * ROW_OVERHEAD,
+        };
         // The number is drawn when the run begins; until then the next one stands for it.
         let generation = Generation(live.map_or(1, |live| live.generation.0 + 1));
         let mut ddl = vec![self.destination.create_table_sql(&pipeline.name, generation, schema).trim_end().to_owned()];
@@ -195,7 +201,7 @@ impl Engine {
         Plan {
             pipeline: pipeline.name.clone(),
             mode,
-            reason,
+            reason: choice.reason.clone(),
             source: source.address().to_owned(),
             format: source.format().to_string(),
             source_version: source.version().version.clone(),
@@ -207,15 +213,22 @@ impl Engine {
             columns: columns.collect(),
             left_out: mapping.left_out.clone(),
             view: match facts.view_change {
+                _ if mode != RunMode::Snapshot => "left as it is",
                 ViewChange::Create => "created",
                 ViewChange::Replace => "replaced in place",
                 ViewChange::Recreate => "made anew, with its owner, grants and comments",
             },
-            ddl: if mode == RunMode::Noop { Vec::new() } else { ddl },
+            ddl: if mode == RunMode::Snapshot { ddl } else { Vec::new() },
             dependents: facts.dependents.clone(),
             estimated_bytes,
             peak_bytes: estimated_bytes + facts.bytes_now.unsigned_abs(),
-            locks: vec!["ACCESS EXCLUSIVE on the view while it is repointed, given up after 200 ms and tried again"],
+            locks: match mode {
+                RunMode::Snapshot => {
+                    vec!["ACCESS EXCLUSIVE on the view while it is repointed, given up after 200 ms and tried again"]
+                }
+                RunMode::Append | RunMode::Merge => vec!["ROW EXCLUSIVE on the generation, which stops no reader"],
+                RunMode::Noop => Vec::new(),
+            },
             warnings: change.removed.iter().map(|name| format!("the published column `{name}` goes")).collect(),
         }
     }
@@ -225,7 +238,7 @@ impl Engine {
         let Some(directory) = &self.data_directory else { return Ok(()) };
         let Ok(disk) = nix::sys::statvfs::statvfs(directory) else { return Ok(()) };
         let free = disk.blocks_available() * disk.fragment_size();
-        if plan.mode != RunMode::Noop && free < plan.estimated_bytes {
+        if free < plan.estimated_bytes {
             return Err(Error::new(
                 Code::PostgresDiskFull,
                 format!(
@@ -240,30 +253,6 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-/// Which mode, and why.
-fn choose(
-    live: Option<&LoadedGeneration>,
-    version: &SourceVersion,
-    same_definition: bool,
-    request: &SyncRequest,
-) -> (RunMode, String) {
-    let Some(live) = live else { return (RunMode::Snapshot, "the table has never been loaded".to_owned()) };
-    if request.full {
-        return (RunMode::Snapshot, "a full load was asked for".to_owned());
-    }
-    if live.source.table_id != version.table_id {
-        return (RunMode::Snapshot, "the source is another table than the one that was loaded".to_owned());
-    }
-    if !same_definition {
-        return (RunMode::Snapshot, "the pipeline's definition has changed".to_owned());
-    }
-    if live.source.version == version.version {
-        return (RunMode::Noop, format!("the source is still at version {}", version.version));
-    }
-    let moved = format!("the source moved from version {} to {}", live.source.version, version.version);
-    (RunMode::Snapshot, moved)
 }
 
 /// Columns that the pipeline names elsewhere must be among the published ones.

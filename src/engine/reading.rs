@@ -7,7 +7,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::domain::Result;
 use crate::encode::Mapping;
-use crate::source::{ScanTotals, ScanWorker, Source};
+use crate::source::{ChangedRows, RowPlace, Scan, ScanTotals, ScanWorker, Source};
 use crate::transform::{SourceScans, Transform, TransformWorker};
 
 /// Where the batches of one worker come from.
@@ -34,6 +34,36 @@ pub(super) struct Reading {
     pub(super) mapping: Arc<Mapping>,
     /// Reading stops when this is dropped.
     pub(super) control: ReadControl,
+    /// How many rows were picked to be read.
+    picked: Option<u64>,
+}
+
+impl Reading {
+    /// Begins to read what `mapping` needs of changed rows, with `picks` of the rows at these places alone.
+    pub(super) fn of_changes(
+        changes: &ChangedRows,
+        mapping: &Mapping,
+        picks: Option<&[RowPlace]>,
+        workers: usize,
+        budget: u64,
+    ) -> Result<Reading> {
+        let columns: Vec<String> = mapping.schema.columns.iter().map(|column| column.source.clone()).collect();
+        let scan = changes.scan(&columns, picks, workers, budget)?;
+        Reading::of_scan(scan, mapping, picks.map(|picks| picks.len() as u64))
+    }
+
+    fn of_scan(scan: Scan, mapping: &Mapping, picked: Option<u64>) -> Result<Reading> {
+        let mapping = Arc::new(mapping.bound_to(&scan.schema)?);
+        let stop = scan.cancel.clone();
+        let control = ReadControl::Scan { totals: scan.totals, stop, _guard: scan.cancel.drop_guard() };
+        Ok(Reading { workers: scan.workers.into_iter().map(Batches::Scan).collect(), mapping, control, picked })
+    }
+
+    /// How many rows there must have been, by footers and deletion vectors, or by what was picked; a transform may yield
+    /// any number. To be asked after the last batch.
+    pub(super) fn rows_expected(&self) -> Option<u64> {
+        self.picked.or_else(|| self.control.rows_expected())
+    }
 }
 
 /// What counts and stops a reading.
@@ -58,9 +88,7 @@ impl ReadControl {
         }
     }
 
-    /// How many rows there must have been, by footers and deletion vectors; a transform may yield any number. To be
-    /// asked after the last batch.
-    pub(super) fn rows_expected(&self) -> Option<u64> {
+    fn rows_expected(&self) -> Option<u64> {
         match self {
             ReadControl::Scan { totals, .. } => Some(totals.rows()),
             ReadControl::Transform(_) => None,
@@ -80,12 +108,8 @@ pub(super) async fn read(
         let transform = Transform::plan(Arc::clone(source), sql, workers, budget).await?;
         let control = ReadControl::Transform(transform.scans());
         let workers = transform.execute().await?.into_iter().map(Batches::Transform).collect();
-        return Ok(Reading { workers, mapping: Arc::new(mapping.clone()), control });
+        return Ok(Reading { workers, mapping: Arc::new(mapping.clone()), control, picked: None });
     }
     let columns: Vec<String> = mapping.schema.columns.iter().map(|column| column.source.clone()).collect();
-    let scan = source.scan(Some(&columns), workers, budget)?;
-    let mapping = Arc::new(mapping.bound_to(&scan.schema)?);
-    let stop = scan.cancel.clone();
-    let control = ReadControl::Scan { totals: scan.totals, stop, _guard: scan.cancel.drop_guard() };
-    Ok(Reading { workers: scan.workers.into_iter().map(Batches::Scan).collect(), mapping, control })
+    Reading::of_scan(source.scan(Some(&columns), workers, budget)?, mapping, None)
 }

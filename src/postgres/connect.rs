@@ -61,7 +61,7 @@ impl Purpose {
         match self {
             Purpose::Control => {}
             Purpose::Sync => settings.push_str(
-                "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = 0; ",
+                "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = 0; SET jit = off; ",
             ),
             Purpose::Lookup { statement_timeout } | Purpose::Page { statement_timeout } => {
                 settings.push_str(BY_INDEX);

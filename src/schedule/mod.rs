@@ -1,9 +1,12 @@
-//! When runs happen: each scheduled pipeline by its interval, a few at a time.
+//! When runs happen: each scheduled pipeline by the clock or as its source changes, a few at a time.
+
+mod due;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use futures::future::join_all;
 use rand::Rng as _;
 use tokio::sync::Semaphore;
@@ -11,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::{Pipeline, Result, Retry, Schedule};
 use crate::engine::{Engine, SyncRequest, Trigger};
+
+use watch::Watch;
 
 /// How often generations that readers held are tried again, and pipelines that failed to start are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
@@ -24,13 +29,10 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
 /// one run.
 pub async fn run(engine: Arc<Engine>, shutdown: CancellationToken) {
     let slots = Arc::new(Semaphore::new(engine.project().limits.concurrent_runs as usize));
-    let pipelines = engine.project().pipelines.iter().filter_map(|pipeline| match pipeline.schedule {
-        Schedule::Manual => None,
-        Schedule::Every(interval) => Some((pipeline.clone(), interval)),
-    });
-    let loops = pipelines.map(|(pipeline, interval)| {
+    let pipelines = engine.project().pipelines.iter().filter(|pipeline| pipeline.schedule != Schedule::Manual);
+    let loops = pipelines.cloned().map(|pipeline| {
         let (engine, slots, shutdown) = (Arc::clone(&engine), Arc::clone(&slots), shutdown.clone());
-        tokio::spawn(async move { keep_fresh(&engine, &pipeline, interval, &slots, &shutdown).await })
+        tokio::spawn(async move { keep_fresh(&engine, &pipeline, &slots, &shutdown).await })
     });
     let housekeeping = {
         let (engine, shutdown) = (Arc::clone(&engine), shutdown.clone());
@@ -39,23 +41,18 @@ pub async fn run(engine: Arc<Engine>, shutdown: CancellationToken) {
     join_all(loops.chain(std::iter::once(housekeeping))).await;
 }
 
-async fn keep_fresh(
-    engine: &Engine,
-    pipeline: &Pipeline,
-    interval: Duration,
-    slots: &Semaphore,
-    shutdown: &CancellationToken,
-) {
+async fn keep_fresh(engine: &Engine, pipeline: &Pipeline, slots: &Semaphore, shutdown: &CancellationToken) {
+    let mut watch = Watch::new();
     // Failures in a row that waiting may heal.
     let mut failures: u32 = 0;
     loop {
-        let pause = match until_due(engine, pipeline, interval).await {
-            _ if failures > 0 => backoff(failures).min(interval),
-            Ok(pause) => pause,
+        let pause = match until_due(engine, pipeline, &mut watch).await {
+            Ok(pause) if failures == 0 => pause,
+            Ok(_) => backoff(failures),
             Err(error) => {
-                tracing::warn!(pipeline = %pipeline.name, "the schedule cannot be read: {error}");
+                tracing::warn!(pipeline = %pipeline.name, "whether it is due cannot be found out: {error}");
                 failures += 1;
-                continue;
+                backoff(failures)
             }
         };
         tokio::select! {
@@ -74,9 +71,22 @@ async fn keep_fresh(
         }
         failures = match result {
             Err(failure) if failure.error.code().retry() != Retry::Never => failures + 1,
-            _ => 0,
+            Err(_) => {
+                // What only a person or the source can mend is looked at again with the next tick, or after a while.
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(after_refusal(pipeline)) => 0,
+                }
+            }
+            Ok(_) => 0,
         };
     }
+}
+
+/// The pause after a run that failed and will fail again unless somebody mends something. A run of a clock has its next
+/// tick; one that follows its source would fail again at once.
+fn after_refusal(pipeline: &Pipeline) -> Duration {
+    if pipeline.schedule == Schedule::OnChange { HOUSEKEEPING } else { Duration::ZERO }
 }
 
 /// The pause before the next try of a run that failed and may heal: doubled each time, with jitter, so that pipelines
@@ -88,20 +98,21 @@ fn backoff(failures: u32) -> Duration {
 
 /// How long until the pipeline's next run; zero when it is due. At most [`HOUSEKEEPING`], so that a pause, a resume or a
 /// manual run is noticed.
-async fn until_due(engine: &Engine, pipeline: &Pipeline, interval: Duration) -> Result<Duration> {
+async fn until_due(engine: &Engine, pipeline: &Pipeline, watch: &mut Watch) -> Result<Duration> {
+    if pipeline.schedule == Schedule::OnChange {
+        return watch.until_changed(engine, pipeline).await;
+    }
     let session = engine.control_session().await?;
     if engine.control().pipeline_state(&*session, &pipeline.name).await?.paused {
         return Ok(HOUSEKEEPING);
     }
     let last = engine.control().last_start(&*session, &pipeline.name).await?;
-    Ok(pause_before(last, interval, Utc::now()).min(HOUSEKEEPING))
-}
-
-fn pause_before(last_start: Option<DateTime<Utc>>, interval: Duration, now: DateTime<Utc>) -> Duration {
-    let Some(last) = last_start else { return Duration::ZERO };
-    // A clock set back must not stop the schedule: the pause is never longer than the interval.
-    let since = (now - last).to_std().unwrap_or_default();
-    interval.saturating_sub(since)
+    let pause = match &pipeline.schedule {
+        Schedule::Every(interval) => due::until_interval(last, *interval, Utc::now()),
+        Schedule::Cron(cron) => due::until_cron(last, cron, Utc::now()),
+        Schedule::Manual | Schedule::OnChange => Duration::MAX,
+    };
+    Ok(pause.min(HOUSEKEEPING))
 }
 
 async fn keep_tidy(engine: &Engine, shutdown: &CancellationToken) {
@@ -121,34 +132,5 @@ async fn keep_tidy(engine: &Engine, shutdown: &CancellationToken) {
         if let Err(error) = tidy.await {
             tracing::warn!("old generations stay for now: {error}");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: i64) -> DateTime<Utc> {
-        DateTime::from_timestamp(seconds, 0).unwrap()
-    }
-
-    #[test]
-    fn a_table_never_run_is_due_at_once() {
-        assert_eq!(pause_before(None, Duration::from_secs(60), at(0)), Duration::ZERO);
-    }
-
-    #[test]
-    fn the_pause_counts_from_the_last_start() {
-        assert_eq!(pause_before(Some(at(100)), Duration::from_secs(60), at(130)), Duration::from_secs(30));
-    }
-
-    #[test]
-    fn missed_ticks_make_one_run() {
-        assert_eq!(pause_before(Some(at(100)), Duration::from_secs(60), at(10_000)), Duration::ZERO);
-    }
-
-    #[test]
-    fn a_clock_set_back_does_not_stop_the_schedule() {
-        assert_eq!(pause_before(Some(at(10_000)), Duration::from_secs(60), at(0)), Duration::from_secs(60));
     }
 }

@@ -1,6 +1,5 @@
 //! One Parquet file of a source: its footer, what it has to agree with, and how its rows become the source's rows.
 
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use crate::domain::{Code, Error, Result};
 use super::columns::{FilePlan, Target};
 use super::failure::corrupt;
 use super::file_schema::file_schema;
+use super::live_rows::{LiveRows, Rows};
 use super::object::Object;
 
 /// Files up to this size, in bytes, are fetched whole with one request.
@@ -37,36 +37,23 @@ pub(super) struct DataFile {
     pub(super) size: u64,
     /// Rows in the file, deleted ones included, where the log says.
     pub(super) rows: Option<u64>,
-    /// Rows marked as deleted.
-    pub(super) deleted: Option<Deleted>,
+    /// Which of them belong to what is read.
+    pub(super) live: Rows,
     /// The values of constant columns, each an array of one.
     pub(super) constants: Box<[ArrayRef]>,
-}
-
-/// The rows of a file that are marked as deleted.
-pub(super) struct Deleted {
-    /// How many, as the log says.
-    pub(super) count: u64,
-    /// Fetches their positions, ascending. Blocks.
-    pub(super) positions: Box<dyn Fn() -> Result<Vec<u64>> + Send + Sync>,
-}
-
-impl fmt::Debug for Deleted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Deleted").field("count", &self.count).finish_non_exhaustive()
-    }
 }
 
 /// A file whose footer has been read and found to agree with the source's state.
 #[derive(Debug)]
 pub(super) struct OpenFile {
+    /// Which of the files that are read it is.
+    pub(super) index: usize,
     pub(super) object: Arc<Object>,
     pub(super) metadata: ArrowReaderMetadata,
     pub(super) plan: FilePlan,
     /// The file itself, where it is small.
     pub(super) whole: Option<Bytes>,
-    /// Positions of deleted rows, ascending.
-    deleted: Vec<u64>,
+    live: LiveRows,
     /// Whether Spark wrote dates or timestamps of the old calendar into it unconverted.
     pub(super) legacy_calendar: bool,
 }
@@ -77,7 +64,7 @@ impl OpenFile {
     /// # Errors
     /// [`Code::FileGone`], [`Code::SourceCorrupt`], [`Code::RowCountDisagrees`], [`Code::SchemaMismatch`] and those of
     /// the store, each naming the file.
-    pub(super) fn open(object: Object, file: &DataFile, targets: &[Target]) -> Result<OpenFile> {
+    pub(super) fn open(index: usize, object: Object, file: &DataFile, targets: &[Target]) -> Result<OpenFile> {
         let object = Arc::new(object);
         let place = &object.place;
         let (whole, footer) = read_footer(&object)?;
@@ -94,12 +81,9 @@ impl OpenFile {
             ArrowReaderMetadata::try_new(Arc::new(footer), options).map_err(|error| corrupt(place, error))?;
         let plan = FilePlan::new(targets, &file.constants, metadata.schema(), metadata.parquet_schema())
             .map_err(|why| Error::new(Code::SchemaMismatch, format!("{place}: {why}")))?;
-        let deleted = match &file.deleted {
-            Some(deleted) => checked_positions(deleted, rows, place)?,
-            None => Vec::new(),
-        };
-        object.totals.add_file(rows - deleted.len() as u64);
-        Ok(OpenFile { object, metadata, plan, whole, deleted, legacy_calendar })
+        let live = file.live.resolve(rows, place)?;
+        object.totals.add_file(live.count(&(0..rows)));
+        Ok(OpenFile { index, object, metadata, plan, whole, live, legacy_calendar })
     }
 
     /// How many row groups the file has.
@@ -107,39 +91,14 @@ impl OpenFile {
         self.metadata.metadata().num_row_groups()
     }
 
-    /// How many rows of a row group are not deleted.
-    pub(super) fn kept_rows(&self, row_group: usize) -> usize {
-        let rows = self.rows_of(row_group);
-        (rows.end - rows.start) as usize - self.deleted_in(&rows).len()
+    /// How many rows of a row group belong to what is read.
+    pub(super) fn live_rows(&self, row_group: usize) -> usize {
+        self.live.count(&self.rows_of(row_group)) as usize
     }
 
-    /// Which rows of a row group are not deleted; `None` = all.
+    /// Which rows of a row group belong to what is read; `None` = all.
     pub(super) fn selection(&self, row_group: usize) -> Option<RowSelection> {
-        let rows = self.rows_of(row_group);
-        let deleted = self.deleted_in(&rows);
-        if deleted.is_empty() {
-            return None;
-        }
-        let total = (rows.end - rows.start) as usize;
-        let mut kept = Vec::with_capacity(deleted.len() + 1);
-        let mut next = 0;
-        for position in deleted {
-            let position = (position - rows.start) as usize;
-            if position > next {
-                kept.push(next..position);
-            }
-            next = position + 1;
-        }
-        if next < total {
-            kept.push(next..total);
-        }
-        Some(RowSelection::from_consecutive_ranges(kept.into_iter(), total))
-    }
-
-    fn deleted_in(&self, rows: &Range<u64>) -> &[u64] {
-        let from = self.deleted.partition_point(|&position| position < rows.start);
-        let to = self.deleted.partition_point(|&position| position < rows.end);
-        self.deleted.get(from..to).unwrap_or_default()
+        self.live.selection(&self.rows_of(row_group))
     }
 
     /// The rows of a row group, counted from the beginning of the file.
@@ -148,21 +107,6 @@ impl OpenFile {
         let groups = self.metadata.metadata().row_groups();
         let start: u64 = groups.iter().take(row_group).map(count).sum();
         start..start + groups.get(row_group).map_or(0, count)
-    }
-}
-
-/// Deleted positions, checked against the file and against the number that the log gives.
-fn checked_positions(deleted: &Deleted, rows: u64, place: &str) -> Result<Vec<u64>> {
-    let positions = (deleted.positions)().map_err(|error| error.at(place))?;
-    if positions.len() as u64 != deleted.count {
-        let why = format!("the deletion vector marks {} rows, the log says {}", positions.len(), deleted.count);
-        return Err(corrupt(place, why));
-    }
-    match positions.last() {
-        Some(last) if *last >= rows => {
-            Err(corrupt(place, format!("the deletion vector marks row {last} of a file of {rows} rows")))
-        }
-        _ => Ok(positions),
     }
 }
 

@@ -5,12 +5,14 @@
 //! columns there are.
 
 mod cast;
+mod changes;
 mod columns;
 mod data_file;
 mod delta;
 mod failure;
 mod file_schema;
 mod io;
+mod live_rows;
 mod object;
 mod object_store;
 mod parquet;
@@ -28,10 +30,12 @@ use crate::domain::{
     Code, DeltaSource, Error, ParquetSource, Result, SourcePin, SourceSpec, SourceVersion, StorageOptions,
 };
 
+pub use changes::{ChangedRows, Changes, Gone, RowPlace};
 pub use columns::{COMMENT, VARIANT};
 pub use object_store::{Location, open as open_location};
-pub use scan::{Scan, ScanTotals, ScanWorker};
+pub use scan::{BatchPlace, Scan, ScanTotals, ScanWorker};
 
+use changes::Found;
 use columns::{Origin, Target};
 use data_file::DataFile;
 
@@ -73,6 +77,16 @@ pub struct SourceSize {
     pub rows: Option<u64>,
 }
 
+impl SourceSize {
+    fn of(files: &[DataFile]) -> Self {
+        SourceSize {
+            files: files.len() as u64,
+            bytes: files.iter().map(|file| file.size).sum(),
+            rows: files.iter().map(|file| file.live.count_of(file.rows)).sum(),
+        }
+    }
+}
+
 /// A source at one version, ready to be read, any number of times.
 pub struct Source {
     location: Location,
@@ -84,7 +98,11 @@ pub struct Source {
     files: Arc<[DataFile]>,
     partition_columns: Vec<String>,
     features: Vec<String>,
+    since: Arc<Since>,
 }
+
+/// Finds out what changed since an earlier version. Blocks.
+type Since = dyn Fn(&SourceVersion) -> Result<Found> + Send + Sync;
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,6 +118,7 @@ struct Resolved {
     files: Vec<DataFile>,
     partition_columns: Vec<String>,
     features: Vec<String>,
+    since: Box<Since>,
 }
 
 impl Source {
@@ -128,6 +147,7 @@ impl Source {
                 files: resolved.files.into(),
                 partition_columns: resolved.partition_columns,
                 features: resolved.features,
+                since: resolved.since.into(),
             })
         })
         .await
@@ -144,6 +164,28 @@ impl Source {
             FoundFormat::Parquet { pattern, .. } => parquet::current_version(&place.location, pattern.as_deref()),
         })
         .await
+    }
+
+    /// Whether a source may have moved on from a version. The cheapest question there is: a Delta table's next commit, the
+    /// list of Parquet files.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub async fn has_moved(spec: &SourceSpec, context: &SourceContext, from: &SourceVersion) -> Result<bool> {
+        let place = Place::find(spec, context).await?;
+        if let (FoundFormat::Delta(pin), Ok(version)) = (&place.format, from.version.parse()) {
+            if pin.is_some() {
+                return Ok(false);
+            }
+            if delta::has_commit(&place.location, version + 1).await? {
+                return Ok(true);
+            }
+            // Where its commit is there and none follows, the version is the newest.
+            if delta::has_commit(&place.location, version).await? {
+                return Ok(false);
+            }
+        }
+        Ok(Source::current_version(spec, context).await? != *from)
     }
 
     /// The address, for people: in full and without credentials.
@@ -169,15 +211,7 @@ impl Source {
 
     /// Files, bytes and rows.
     pub fn size(&self) -> SourceSize {
-        let rows = self.files.iter().map(|file| {
-            let deleted = file.deleted.as_ref().map_or(0, |deleted| deleted.count);
-            file.rows.map(|rows| rows.saturating_sub(deleted))
-        });
-        SourceSize {
-            files: self.files.len() as u64,
-            bytes: self.files.iter().map(|file| file.size).sum(),
-            rows: rows.sum(),
-        }
+        SourceSize::of(&self.files)
     }
 
     /// Partition columns, in order.
@@ -199,18 +233,36 @@ impl Source {
     pub fn scan(&self, projection: Option<&[String]>, workers: usize, budget: u64) -> Result<Scan> {
         let targets = match projection {
             None => self.targets.clone(),
-            Some(names) => names.iter().map(|name| self.target(name)).collect::<Result<_>>()?,
+            Some(names) => {
+                names.iter().map(|name| target(&self.targets, name, &self.address)).collect::<Result<_>>()?
+            }
         };
         let (store, address) = (Arc::clone(&self.location.store), Arc::clone(&self.address));
-        Ok(scan::start(store, address, Arc::clone(&self.files), targets, workers, budget))
+        let work = scan::Work { store, address, files: Arc::clone(&self.files), targets, picks: None };
+        Ok(scan::start(work, workers, budget))
     }
 
-    fn target(&self, name: &str) -> Result<Target> {
-        let found = self.targets.iter().find(|target| target.field.name() == name);
-        found
-            .cloned()
-            .ok_or_else(|| Error::new(Code::ColumnMissing, format!("{}: there is no column `{name}`", self.address)))
+    /// What changed since an earlier version of the same table, by the source's own history.
+    ///
+    /// # Errors
+    /// [`Code::SourceCorrupt`] and those of the store.
+    pub async fn changes_since(&self, version: &SourceVersion) -> Result<Changes> {
+        let (since, version) = (Arc::clone(&self.since), version.clone());
+        Ok(match io::run_blocking(move || since(&version)).await? {
+            Found::None => Changes::None,
+            Found::Unknown(why) => Changes::Unknown(why),
+            Found::Files(files, summary) => {
+                let (store, address) = (Arc::clone(&self.location.store), Arc::clone(&self.address));
+                Changes::Rows(ChangedRows::new(store, address, self.targets.clone(), files, summary))
+            }
+        })
     }
+}
+
+/// The column of this name.
+fn target(targets: &[Target], name: &str, address: &str) -> Result<Target> {
+    let found = targets.iter().find(|target| target.field.name() == name);
+    found.cloned().ok_or_else(|| Error::new(Code::ColumnMissing, format!("{address}: there is no column `{name}`")))
 }
 
 /// A declared source, found: what it is and where.

@@ -5,13 +5,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection};
 
 use crate::domain::{Error, Result};
 
 use super::data_file::OpenFile;
 use super::failure::corrupt;
+use super::live_rows::select;
 use super::object::Chunks;
+use super::scan::BatchPlace;
 
 /// Rows of the first batch, from which the width of a row is learned: files tell how wide rows are encoded, not how
 /// wide they become when dictionaries are resolved.
@@ -53,12 +55,14 @@ impl BatchSize {
     }
 }
 
-/// Reads the rows of one row group that are not deleted.
+/// Reads the rows of one row group that belong to what is read.
 pub(super) struct RowGroupReader {
     file: Arc<OpenFile>,
     row_group: usize,
     chunks: Chunks,
     reader: ParquetRecordBatchReader,
+    /// Which rows are read; `None` = all.
+    selection: Option<RowSelection>,
     /// Rows per batch of `reader`.
     batch_rows: usize,
     /// Bytes of a row on average, as it is encoded.
@@ -70,15 +74,43 @@ pub(super) struct RowGroupReader {
 }
 
 impl RowGroupReader {
-    /// Fetches what is needed to begin. At most `budget` compressed bytes are held, apart from single pages larger than
-    /// that. Blocks.
-    pub(super) fn open(file: Arc<OpenFile>, row_group: usize, size: &BatchSize, budget: u64) -> Result<Self> {
+    /// Fetches what is needed to begin. `picked` are the only rows to read, counted among those that belong to what is
+    /// read; all unless given. At most `budget` compressed bytes are held, apart from single pages larger than that.
+    /// Blocks.
+    pub(super) fn open(
+        file: Arc<OpenFile>,
+        row_group: usize,
+        picked: Option<&[u32]>,
+        size: &BatchSize,
+        budget: u64,
+    ) -> Result<Self> {
         let (ranges, encoded_width) = column_chunks(&file, row_group)?;
         let chunks = Chunks::open(Arc::clone(&file.object), ranges, budget, file.whole.as_ref())?;
-        let expected = file.kept_rows(row_group);
+        let mut selection = file.selection(row_group);
+        let mut expected = file.live_rows(row_group);
+        if let Some(picked) = picked {
+            let picks = select(picked.iter().map(|&row| row as usize), expected);
+            selection = Some(selection.map_or(picks.clone(), |live| live.and_then(&picks)));
+            expected = picked.len();
+        }
         let batch_rows = size.rows(encoded_width);
-        let reader = build(&file, row_group, &chunks, 0, batch_rows)?;
-        Ok(RowGroupReader { file, row_group, chunks, reader, batch_rows, encoded_width, expected, yielded: 0 })
+        let reader = build(&file, row_group, &chunks, selection.as_ref(), 0, batch_rows)?;
+        Ok(RowGroupReader {
+            file,
+            row_group,
+            chunks,
+            reader,
+            selection,
+            batch_rows,
+            encoded_width,
+            expected,
+            yielded: 0,
+        })
+    }
+
+    /// Where the next batch stands.
+    pub(super) fn place(&self) -> BatchPlace {
+        BatchPlace { file: self.file.index, row_group: self.row_group, first_row: self.yielded }
     }
 
     /// The next batch, in the source's schema. Blocks.
@@ -88,7 +120,8 @@ impl RowGroupReader {
         }
         let rows = size.rows(self.encoded_width);
         if self.batch_rows != rows {
-            self.reader = build(&self.file, self.row_group, &self.chunks, self.yielded, rows)?;
+            let selection = self.selection.as_ref();
+            self.reader = build(&self.file, self.row_group, &self.chunks, selection, self.yielded, rows)?;
             self.batch_rows = rows;
         }
         let place = &self.file.object.place;
@@ -133,6 +166,7 @@ fn build(
     file: &OpenFile,
     row_group: usize,
     chunks: &Chunks,
+    selection: Option<&RowSelection>,
     offset: usize,
     rows: usize,
 ) -> Result<ParquetRecordBatchReader> {
@@ -140,8 +174,8 @@ fn build(
         .with_row_groups(vec![row_group])
         .with_projection(file.plan.mask.clone())
         .with_batch_size(rows);
-    if let Some(selection) = file.selection(row_group) {
-        builder = builder.with_row_selection(selection);
+    if let Some(selection) = selection {
+        builder = builder.with_row_selection(selection.clone());
     }
     if offset > 0 {
         builder = builder.with_offset(offset);

@@ -4,7 +4,7 @@
 //! puts its row groups at the front of the queue: so the row groups of one large file are read by all workers, and few
 //! files are open at a time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -123,21 +123,35 @@ struct Shared {
     /// What the first worker to fail failed of.
     failure: OnceLock<Error>,
     queue: Queue,
+    /// Where only single rows are wanted.
+    picks: Option<Picks>,
     warned: AtomicBool,
 }
 
-/// Starts a scan of the files with that many workers, which hold about `budget` bytes in all.
-pub(super) fn start(
-    store: Arc<dyn ObjectStore>,
-    address: Arc<str>,
-    files: Arc<[DataFile]>,
-    targets: Vec<Target>,
-    workers: usize,
-    budget: u64,
-) -> Scan {
+/// Single rows to read: by file and row group, the rows counted among those of the row group that belong to what is
+/// read, ascending.
+pub(super) type Picks = HashMap<(usize, usize), Vec<u32>>;
+
+/// What to read of which files.
+pub(super) struct Work {
+    pub(super) store: Arc<dyn ObjectStore>,
+    /// The source's address, for messages.
+    pub(super) address: Arc<str>,
+    pub(super) files: Arc<[DataFile]>,
+    pub(super) targets: Vec<Target>,
+    /// Only these rows; all unless given.
+    pub(super) picks: Option<Picks>,
+}
+
+/// Starts a scan with that many workers, which hold about `budget` bytes in all.
+pub(super) fn start(work: Work, workers: usize, budget: u64) -> Scan {
+    let Work { store, address, files, targets, picks } = work;
     let workers = workers.max(1);
     let share = (budget / workers as u64).max(SHARE_MIN);
-    let mut by_size: Vec<usize> = (0..files.len()).collect();
+    let mut by_size: Vec<usize> = match &picks {
+        None => (0..files.len()).collect(),
+        Some(picks) => picks.keys().map(|&(file, _)| file).collect::<BTreeSet<_>>().into_iter().collect(),
+    };
     by_size.sort_by_key(|&index| files.get(index).map(|file| file.size));
     let queue =
         Queue { state: Mutex::new(QueueState { files: by_size, ..QueueState::default() }), changed: Condvar::new() };
@@ -152,6 +166,7 @@ pub(super) fn start(
         cancel: cancel.clone(),
         failure: OnceLock::new(),
         queue,
+        picks,
         warned: AtomicBool::new(false),
     });
     let target = (share / 8).clamp(BATCH_MIN, BATCH_MAX) as usize;
@@ -159,6 +174,17 @@ pub(super) fn start(
         || ScanWorker { shared: Arc::clone(&shared), fetch: share / 2, size: BatchSize::new(target), current: None };
     let workers = (0..workers).map(|_| worker()).collect();
     Scan { workers, totals, cancel, schema: Arc::new(arrow_schema::Schema::new(fields)) }
+}
+
+/// Where the rows of a batch stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchPlace {
+    /// The file, counted among the files that are read.
+    pub file: usize,
+    /// The row group of the file.
+    pub row_group: usize,
+    /// The batch's first row, counted among the rows of the row group that belong to what is read.
+    pub first_row: usize,
 }
 
 /// One reader of a scan.
@@ -186,6 +212,15 @@ impl ScanWorker {
     /// error the scan is over for all workers, and each of them ends with that error: whoever hears of one first hears
     /// the cause.
     pub fn next(&mut self) -> Result<Option<RecordBatch>> {
+        Ok(self.next_placed()?.map(|(batch, _)| batch))
+    }
+
+    /// As [`ScanWorker::next`], with the place of the batch: its rows stand there one after another, unless single rows
+    /// are picked.
+    ///
+    /// # Errors
+    /// As [`ScanWorker::next`].
+    pub fn next_placed(&mut self) -> Result<Option<(RecordBatch, BatchPlace)>> {
         self.advance().map_err(|error| {
             self.current = None;
             let failure = &self.shared.failure;
@@ -199,26 +234,30 @@ impl ScanWorker {
         })
     }
 
-    fn advance(&mut self) -> Result<Option<RecordBatch>> {
+    fn advance(&mut self) -> Result<Option<(RecordBatch, BatchPlace)>> {
         loop {
             if self.shared.cancel.is_cancelled() {
                 return Err(cancelled());
             }
             if let Some(reader) = &mut self.current {
+                let place = reader.place();
                 if let Some(batch) = reader.next(&mut self.size)? {
                     self.shared.totals.rows_yielded.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
-                    return Ok(Some(batch));
+                    return Ok(Some((batch, place)));
                 }
                 self.current = None;
             }
             match self.shared.queue.take(&self.shared.cancel)? {
                 None => return Ok(None),
-                Some(Work::RowGroup(file, row_group)) => {
-                    self.current = Some(RowGroupReader::open(file, row_group, &self.size, self.fetch)?);
+                Some(Step::RowGroup(file, row_group)) => {
+                    let picks = self.shared.picks.as_ref();
+                    let picked = picks.map(|picks| picks.get(&(file.index, row_group)).map_or(&[][..], Vec::as_slice));
+                    self.current = Some(RowGroupReader::open(file, row_group, picked, &self.size, self.fetch)?);
                 }
-                Some(Work::File(index, opening)) => {
+                Some(Step::File(index, opening)) => {
                     let file = Arc::new(self.shared.open(index)?);
-                    opening.done(&file);
+                    let wanted = (0..file.row_groups()).filter(|&row_group| self.shared.wants(&file, row_group));
+                    opening.done(wanted.map(|row_group| (Arc::clone(&file), row_group)));
                 }
             }
         }
@@ -236,7 +275,7 @@ impl Shared {
             cancel: self.cancel.clone(),
             totals: Arc::clone(&self.totals),
         };
-        let open = OpenFile::open(object, file, &self.targets)?;
+        let open = OpenFile::open(index, object, file, &self.targets)?;
         if open.legacy_calendar && !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 file = %file.name,
@@ -246,10 +285,16 @@ impl Shared {
         }
         Ok(open)
     }
+
+    /// Whether any row of a row group is to be read.
+    fn wants(&self, file: &OpenFile, row_group: usize) -> bool {
+        file.live_rows(row_group) > 0
+            && self.picks.as_ref().is_none_or(|picks| picks.contains_key(&(file.index, row_group)))
+    }
 }
 
 /// What a worker does next.
-enum Work<'a> {
+enum Step<'a> {
     /// Read the footer of this file.
     File(usize, Opening<'a>),
     /// Read this row group.
@@ -276,18 +321,18 @@ impl Queue {
     }
 
     /// The next piece of work; `None` when there is none and none can come.
-    fn take(&self, cancel: &CancellationToken) -> Result<Option<Work<'_>>> {
+    fn take(&self, cancel: &CancellationToken) -> Result<Option<Step<'_>>> {
         let mut state = self.lock();
         loop {
             if cancel.is_cancelled() {
                 return Err(cancelled());
             }
             if let Some((file, row_group)) = state.row_groups.pop_front() {
-                return Ok(Some(Work::RowGroup(file, row_group)));
+                return Ok(Some(Step::RowGroup(file, row_group)));
             }
             if let Some(file) = state.files.pop() {
                 state.opening += 1;
-                return Ok(Some(Work::File(file, Opening { queue: self })));
+                return Ok(Some(Step::File(file, Opening { queue: self })));
             }
             if state.opening == 0 {
                 return Ok(None);
@@ -303,10 +348,8 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    /// Adds to the queue the file's row groups that have rows left.
-    fn done(self, file: &Arc<OpenFile>) {
-        let row_groups = (0..file.row_groups()).filter(|&row_group| file.kept_rows(row_group) > 0);
-        let row_groups = row_groups.map(|row_group| (Arc::clone(file), row_group));
+    /// Adds the file's row groups that are to be read to the queue.
+    fn done(self, row_groups: impl Iterator<Item = (Arc<OpenFile>, usize)>) {
         self.queue.lock().row_groups.extend(row_groups);
     }
 }

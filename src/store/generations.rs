@@ -32,6 +32,19 @@ pub struct LoadedRow<'a> {
     pub coverage: f64,
 }
 
+/// What is written down of a generation whose rows were changed in place.
+#[derive(Debug, Clone, Copy)]
+pub struct MergedRow<'a> {
+    /// The generation.
+    pub generation: Generation,
+    /// The version of the source that it holds now.
+    pub source_version: &'a str,
+    /// Its rows.
+    pub rows: i64,
+    /// The sum of the hashes of all its rows, where it is known.
+    pub checksum: Option<&'a str>,
+}
+
 /// A loaded generation as stored.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LoadedGeneration {
@@ -47,8 +60,11 @@ pub struct LoadedGeneration {
     /// Its columns.
     #[serde(skip)]
     pub schema: TableSchema,
-    /// Its rows when loaded.
+    /// Its rows.
     pub rows: i64,
+    /// The sum of the hashes of all its rows, in decimal digits; known only where all of them were compared.
+    #[serde(skip)]
+    pub checksum: Option<String>,
     /// When the load committed.
     pub loaded_at: DateTime<Utc>,
     /// When readers first saw it, or saw it again after a rollback.
@@ -60,7 +76,7 @@ pub struct LoadedGeneration {
 }
 
 const COLUMNS: &str = "generation, run, source_version, table_id, fingerprint, columns::text, rows, loaded_at, \
-                       published_at, superseded_at, retired_at";
+                       published_at, superseded_at, retired_at, CASE WHEN coverage = 1 THEN checksum END";
 
 fn from_row(row: &Row) -> Result<LoadedGeneration> {
     let generation = Generation(row.get(0));
@@ -78,6 +94,7 @@ fn from_row(row: &Row) -> Result<LoadedGeneration> {
         published_at: row.get(8),
         superseded_at: row.get(9),
         retired_at: row.get(10),
+        checksum: row.get(11),
     })
 }
 
@@ -108,6 +125,21 @@ impl Control {
             )
             .await
             .doing("record the load")?;
+        Ok(())
+    }
+
+    /// Part of the transaction of a merge: a generation now holds another state of its source.
+    pub async fn record_merge(&self, transaction: &impl GenericClient, row: &MergedRow<'_>) -> Result<()> {
+        transaction
+            .execute(
+                &self.sql(
+                    "UPDATE {control}.generations SET source_version = $2, rows = $3, checksum = $4, \
+                         coverage = CASE WHEN $4::text IS NULL THEN 0 ELSE coverage END WHERE generation = $1",
+                ),
+                &[&row.generation.0, &row.source_version, &row.rows, &row.checksum],
+            )
+            .await
+            .doing("record the merge")?;
         Ok(())
     }
 

@@ -12,7 +12,7 @@ mod rejected;
 mod runs;
 mod served;
 
-pub use generations::{LoadedGeneration, LoadedRow};
+pub use generations::{LoadedGeneration, LoadedRow, MergedRow};
 pub use lease::{Heartbeat, Lease, LeaseAttempt};
 pub use migrate::Identity;
 pub use pipelines::PipelineState;

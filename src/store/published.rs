@@ -42,6 +42,9 @@ pub struct PublishRow<'a> {
     pub checked_by: Option<i64>,
 }
 
+/// How many publishes of a table keep their lists of changed keys: a server that is further behind drops its cache.
+const CHANGED_KEYS_KEPT: i64 = 1_000;
+
 const COLUMNS: &str = "name, generation, publish_no, source_version, published_at, checked_at";
 
 fn from_row(row: &Row) -> Published {
@@ -154,6 +157,56 @@ impl Control {
             .await
             .doing(doing)?;
         Ok(publish_no)
+    }
+
+    /// Part of the transaction of a merge, after [`Control::record_publish`]: which keys changed in place, by their
+    /// hashes, or that too many did to list them. Lists that no server can need any more are removed.
+    pub async fn record_changed_keys(
+        &self,
+        transaction: &impl GenericClient,
+        name: &TableName,
+        publish_no: i64,
+        key_hashes: Option<&[i64]>,
+    ) -> Result<()> {
+        let doing = "list the changed keys";
+        transaction
+            .execute(
+                &self.sql("INSERT INTO {control}.changed_keys (name, publish_no, key_hashes) VALUES ($1, $2, $3)"),
+                &[&name.as_str(), &publish_no, &key_hashes],
+            )
+            .await
+            .doing(doing)?;
+        transaction
+            .execute(
+                &self.sql("DELETE FROM {control}.changed_keys WHERE name = $1 AND publish_no <= $2"),
+                &[&name.as_str(), &(publish_no - CHANGED_KEYS_KEPT)],
+            )
+            .await
+            .doing(doing)?;
+        Ok(())
+    }
+
+    /// Notes that the source stands at another version whose rows are the same as those published.
+    pub async fn note_same_rows(
+        &self,
+        client: &impl GenericClient,
+        name: &TableName,
+        generation: Generation,
+        source_version: &str,
+    ) -> Result<()> {
+        let doing = "note that the source was checked";
+        client
+            .execute(
+                &self.sql(
+                    "WITH moved AS (UPDATE {control}.generations SET source_version = $3 WHERE generation = $2) \
+                     UPDATE {control}.published SET source_version = $3, checked_at = clock_timestamp() \
+                     WHERE name = $1 AND generation = $2",
+                ),
+                &[&name.as_str(), &generation.0, &source_version],
+            )
+            .await
+            .doing(doing)?;
+        Ok(())
     }
 
     /// Whether a table is served under another policy than this one.

@@ -42,6 +42,8 @@ pub struct RunRecord {
     pub rows_updated: i64,
     /// Rows removed.
     pub rows_deleted: i64,
+    /// Rows read and found as they are published.
+    pub rows_unchanged: i64,
     /// Rows left out as bad.
     pub rows_rejected: i64,
     /// Older rows of a key left out.
@@ -61,8 +63,8 @@ pub struct RunRecord {
 }
 
 const COLUMNS: &str = "run, pipeline, state, mode, reason, trigger, source_version, generation, publish_no, started_at, \
-    finished_at, rows_read, rows_inserted, rows_updated, rows_deleted, rows_rejected, rows_deduplicated, bytes_read, \
-    bytes_copied, checksum, coverage, seconds::text, error::text";
+    finished_at, rows_read, rows_inserted, rows_updated, rows_deleted, rows_unchanged, rows_rejected, rows_deduplicated, \
+    bytes_read, bytes_copied, checksum, coverage, seconds::text, error::text";
 
 fn from_row(row: &Row) -> RunRecord {
     let json = |index: usize| {
@@ -84,14 +86,15 @@ fn from_row(row: &Row) -> RunRecord {
         rows_inserted: row.get(12),
         rows_updated: row.get(13),
         rows_deleted: row.get(14),
-        rows_rejected: row.get(15),
-        rows_deduplicated: row.get(16),
-        bytes_read: row.get(17),
-        bytes_copied: row.get(18),
-        checksum: row.get(19),
-        coverage: row.get(20),
-        seconds: json(21),
-        error: json(22),
+        rows_unchanged: row.get(15),
+        rows_rejected: row.get(16),
+        rows_deduplicated: row.get(17),
+        bytes_read: row.get(18),
+        bytes_copied: row.get(19),
+        checksum: row.get(20),
+        coverage: row.get(21),
+        seconds: json(22),
+        error: json(23),
     }
 }
 
@@ -117,6 +120,7 @@ impl RunRecord {
                 inserted: count(self.rows_inserted),
                 updated: count(self.rows_updated),
                 deleted: count(self.rows_deleted),
+                unchanged: count(self.rows_unchanged),
                 rejected: count(self.rows_rejected),
                 deduplicated: count(self.rows_deduplicated),
             },
@@ -233,7 +237,7 @@ impl Control {
                          publish_no = $7, finished_at = clock_timestamp(), rows_read = $8, rows_inserted = $9, \
                          rows_updated = $10, rows_deleted = $11, rows_rejected = $12, rows_deduplicated = $13, \
                          bytes_read = $14, bytes_copied = $15, checksum = $16, coverage = $17, \
-                         seconds = $18::text::jsonb WHERE run = $1",
+                         seconds = $18::text::jsonb, rows_unchanged = $19 WHERE run = $1",
                 ),
                 &[
                     &outcome.run,
@@ -254,6 +258,7 @@ impl Control {
                     &outcome.checksum,
                     &outcome.coverage,
                     &seconds,
+                    &(rows.unchanged as i64),
                 ],
             )
             .await

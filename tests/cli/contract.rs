@@ -90,6 +90,7 @@ async fn a_program_gets_its_errors_as_records_on_standard_output() {
 #[tokio::test]
 async fn an_interrupted_sync_ends_with_130_and_publishes_nothing() {
     let (project, mut table) = items().await;
+    project.pipeline("items", "source: lake/items\nprimary_key: [id]\nmode: snapshot\n");
     project.sync("items").await;
     table.update("name", "'changed'", "id = 1").await;
     // A reader's transaction keeps the view from being repointed, so that the run waits.

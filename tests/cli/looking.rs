@@ -63,6 +63,7 @@ async fn a_plan_of_a_first_load_says_all_that_will_happen() {
 #[tokio::test]
 async fn a_plan_of_a_changed_table_says_what_changes() {
     let (project, mut table) = items().await;
+    project.pipeline("items", "source: lake/items\nprimary_key: [id]\nmode: snapshot\n");
     project.sync("items").await;
     project.sql().await.batch_execute("CREATE VIEW public.report AS SELECT id FROM lake.items").await.unwrap();
     let unchanged = project.run(&["plan", "items"]).await.ok();

@@ -89,6 +89,7 @@ async fn records_of_plans_are_as_documented() {
 #[tokio::test]
 async fn records_of_a_tables_life_are_as_documented() {
     let (project, mut table) = items().await;
+    project.pipeline("items", "source: lake/items\nprimary_key: [id]\nmode: snapshot\n");
     project.sync("items").await;
     table.update("name", "'changed'", "id = 1").await;
     project.pipeline("lost", "source: lake/nothing\nprimary_key: [id]\n");

@@ -44,9 +44,10 @@ impl Items {
         items
     }
 
-    /// Writes the pipeline with these further lines.
+    /// Writes the pipeline with these further lines. Every refresh makes a generation unless they say otherwise.
     pub(crate) fn pipeline(&self, further: &str) {
-        self.project.pipeline("items", &format!("source: lake/items\nprimary_key: [id]\n{further}"));
+        let mode = if further.contains("mode:") { "" } else { "mode: snapshot\n" };
+        self.project.pipeline("items", &format!("source: lake/items\nprimary_key: [id]\n{mode}{further}"));
     }
 
     /// Replaces the lake's rows by three with these columns: `id`, `id_text`, `name`, `name_number`,

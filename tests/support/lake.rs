@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
+use datafusion::prelude::{SessionContext, col};
 use deltalake::DeltaTable;
 use deltalake::kernel::StructType;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
@@ -76,6 +77,52 @@ impl LakeTable {
     /// Deletes the rows where the SQL condition holds.
     pub(crate) async fn delete(&mut self, condition: &str) {
         self.table = self.table.clone().delete().with_predicate(condition).await.unwrap().0;
+    }
+
+    /// Updates the rows whose `id` the batch has, and adds its other rows.
+    pub(crate) async fn upsert(&mut self, batch: RecordBatch) {
+        let columns: Vec<String> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
+        let source = SessionContext::new().read_batch(batch).unwrap();
+        let merge = self.table.clone().merge(source, col("t.id").eq(col("s.id")));
+        let merge = merge.with_source_alias("s").with_target_alias("t");
+        let from_source = |column: &String| format!("s.{column}");
+        let merge = merge
+            .when_matched_update(|update| {
+                columns.iter().fold(update, |update, column| update.update(column.as_str(), from_source(column)))
+            })
+            .unwrap();
+        let merge = merge
+            .when_not_matched_insert(|insert| {
+                columns.iter().fold(insert, |insert, column| insert.set(column.as_str(), from_source(column)))
+            })
+            .unwrap();
+        self.table = merge.await.unwrap().0;
+    }
+
+    /// Puts the rows of small files into few.
+    pub(crate) async fn optimize(&mut self) {
+        self.table = self.table.clone().optimize().await.unwrap().0;
+    }
+
+    /// Brings the rows of an earlier version back.
+    pub(crate) async fn restore(&mut self, version: u64) {
+        self.table = self.table.clone().restore().with_version_to_restore(version).await.unwrap().0;
+    }
+
+    /// Adds rows with further columns.
+    pub(crate) async fn append_columns(&mut self, batches: Vec<RecordBatch>) {
+        let write = self.table.clone().write(batches).with_save_mode(SaveMode::Append);
+        self.table = write.with_schema_mode(SchemaMode::Merge).await.unwrap();
+    }
+
+    /// Writes a checkpoint of the newest version.
+    pub(crate) async fn checkpoint(&self) {
+        deltalake::checkpoints::create_checkpoint(&self.table, None).await.unwrap();
+    }
+
+    /// Learns of commits that were made by other means.
+    pub(crate) async fn reload(&mut self) {
+        self.table.load().await.unwrap();
     }
 
     /// The newest version.

@@ -61,9 +61,10 @@ impl Items {
         items
     }
 
-    /// Writes the pipeline's file, with further lines.
+    /// Writes the pipeline's file, with further lines. Every refresh makes a generation unless they say otherwise.
     pub(crate) fn declare(&self, lines: &str) {
-        self.project.pipeline("items", &format!("source: lake/items\nprimary_key: [id]\n{lines}"));
+        let mode = if lines.contains("mode:") { "" } else { "mode: snapshot\n" };
+        self.project.pipeline("items", &format!("source: lake/items\nprimary_key: [id]\n{mode}{lines}"));
     }
 
     /// Adds a row to the lake's table, which makes a new version of it.

@@ -1,5 +1,6 @@
 //! What integration tests share.
 
+pub(crate) mod delta_log;
 pub(crate) mod http;
 pub(crate) mod items;
 pub(crate) mod lake;

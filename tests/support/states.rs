@@ -21,12 +21,14 @@ pub(crate) struct States {
 }
 
 impl States {
-    /// Makes the lake's table, the pipeline with these further lines, and syncs it.
+    /// Makes the lake's table, the pipeline with these further lines, and syncs it. Every refresh makes a generation unless
+    /// they say otherwise.
     pub(crate) async fn new(further: &str) -> States {
         let project = TestProject::new().await;
         let (schema, batch) = rows(1);
         let lake = LakeTable::create(&project.path("lake/states"), &schema, vec![batch]).await;
-        project.pipeline("states", &format!("source: lake/states\nprimary_key: [part, id]\n{further}"));
+        let mode = if further.contains("mode:") { "" } else { "mode: snapshot\n" };
+        project.pipeline("states", &format!("source: lake/states\nprimary_key: [part, id]\n{mode}{further}"));
         project.sync("states").await;
         States { project, lake }
     }

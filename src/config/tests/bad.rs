@@ -90,6 +90,10 @@ fn wrong_values_of_a_pipeline() {
         "schedule: every 100ms\n",
         "schedule: every 1000d\n",
         "schedule: now and then\n",
+        "schedule: \"61 * * * *\"\n",
+        "schedule: \"0 0 L * *\"\n",
+        "schedule: \"0 0 30 2 *\"\n",
+        "schedule: daily\ntimezone: Europe/Berln\n",
         "transform: SELECT $${X} FROM ${source\n",
     ]));
 }
@@ -146,11 +150,8 @@ fn wrong_values_of_a_project() {
 #[test]
 fn what_is_not_built_yet() {
     let mut report = Report(Report::pipelines(&[
-        "timezone: UTC\nchecks: {}\ngroup: g\nfreshness: 1h\ndeprecated: {}\n",
-        "mode: incremental\non_schema_change: ignore\n",
-        "schedule: hourly\n",
-        "schedule: on change\n",
-        "schedule: \"*/5 * * * 1-5\"\n",
+        "checks: {}\ngroup: g\nfreshness: 1h\ndeprecated: {}\n",
+        "on_schema_change: ignore\n",
         "serve: {cache_ttl: 1m, rate_limit: 5, roles: [a], row_filter: x}\n",
     ]));
     for text in [

@@ -33,7 +33,7 @@ fn every_key_is_in_its_table_with_its_default() {
         "| `source` | text or mapping | required |",
         "| `source.delta.version` | whole number, 0 or more |  |",
         "| `timeout` | duration | `6h` |",
-        "| `mode` | `auto` or `snapshot` | `auto` |",
+        "| `mode` | `auto` or `snapshot` or `incremental` | `auto` |",
         "| `serve.page_limit` | whole number, 1 to 4294967295 | `100` |",
     ] {
         assert!(pipeline.contains(row), "{row}\n{pipeline}");

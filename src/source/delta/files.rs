@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
-use arrow_array::{Array, ArrayRef, MapArray, RecordBatch, StructArray};
+use arrow_array::{Array, ArrayRef, RecordBatch, StructArray};
 use delta_kernel::Engine;
 use delta_kernel::actions::deletion_vector::DeletionVectorDescriptor;
 use delta_kernel::engine::arrow_data::EngineDataArrowExt;
@@ -17,8 +17,9 @@ use url::Url;
 use crate::domain::{Code, Error, Result};
 
 use crate::source::cast::cast;
-use crate::source::data_file::{DataFile, Deleted};
+use crate::source::data_file::DataFile;
 use crate::source::failure::{corrupt, without_query};
+use crate::source::live_rows::{Positions, Rows};
 use crate::source::object_store::Location;
 
 use super::Table;
@@ -48,20 +49,30 @@ pub(super) fn list(table: &Table, location: &Location, partition_columns: &[Stri
     let failed = |error| log_error(error, location);
     // Rows become logical in our own scan: the kernel need not work out how.
     let scan = table.snapshot.clone().scan_builder().without_row_transforms().build().map_err(failed)?;
-    let mut listing = Listing {
-        table,
-        location,
-        place: &place,
-        partition_columns: partition_types(table, partition_columns, &place)?,
-        values: HashMap::new(),
-        files: Vec::new(),
-    };
+    let mut logged = LoggedFiles::new(table, location, &place, partition_columns)?;
+    let mut files = Vec::new();
     for metadata in scan.scan_metadata(table.engine.as_ref()).map_err(failed)? {
         let rows = metadata.and_then(|metadata| metadata.scan_files.apply_selection_vector());
         let rows = rows.and_then(EngineDataArrowExt::try_into_record_batch).map_err(failed)?;
-        listing.add(&rows)?;
+        logged.list(&rows, &mut files)?;
     }
-    Ok(listing.files)
+    Ok(files)
+}
+
+/// Rows in a file by its statistics. Those that cannot be read are as good as none: they are optional.
+pub(super) fn recorded_rows(statistics: &str) -> Option<u64> {
+    serde_json::from_str::<Statistics>(statistics).ok()?.num_records
+}
+
+/// A deletion vector as the log describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LoggedVector {
+    storage_type: String,
+    path_or_inline_dv: String,
+    offset: Option<i32>,
+    size_in_bytes: i32,
+    cardinality: i64,
 }
 
 fn partition_types(table: &Table, names: &[String], place: &str) -> Result<Vec<PartitionColumn>> {
@@ -83,19 +94,25 @@ fn partition_types(table: &Table, names: &[String], place: &str) -> Result<Vec<P
     columns.collect()
 }
 
-/// Collects the files from the batches of the log.
-struct Listing<'a> {
+/// Turns what the log says of files into files that can be read.
+pub(super) struct LoggedFiles<'a> {
     table: &'a Table,
     location: &'a Location,
     place: &'a str,
     partition_columns: Vec<PartitionColumn>,
     /// Partition values by column and text: few values serve many files.
     values: HashMap<(usize, Option<String>), ArrayRef>,
-    files: Vec<DataFile>,
 }
 
-impl Listing<'_> {
-    fn add(&mut self, rows: &RecordBatch) -> Result<()> {
+impl<'a> LoggedFiles<'a> {
+    /// For files of this table, which has these partition columns.
+    pub(super) fn new(table: &'a Table, location: &'a Location, place: &'a str, partitions: &[String]) -> Result<Self> {
+        let partition_columns = partition_types(table, partitions, place)?;
+        Ok(LoggedFiles { table, location, place, partition_columns, values: HashMap::new() })
+    }
+
+    /// The files in a batch of the kernel's list.
+    fn list(&mut self, rows: &RecordBatch, files: &mut Vec<DataFile>) -> Result<()> {
         let rows = StructArray::from(rows.clone());
         let paths = column(&rows, "path")?.as_string::<i32>();
         let sizes = column(&rows, "size")?.as_primitive::<Int64Type>();
@@ -104,24 +121,30 @@ impl Listing<'_> {
         let constants = column(&rows, "fileConstantValues")?.as_struct();
         let partitions = column(constants, "partitionValues")?.as_map();
         for row in (0..rows.len()).filter(|&row| paths.is_valid(row)) {
-            let name = paths.value(row);
-            let size = u64::try_from(sizes.value(row));
-            let size = size.map_err(|_| corrupt(self.place, format!("the log gives `{name}` a negative size")))?;
-            let recorded = statistics.is_valid(row).then(|| serde_json::from_str::<Statistics>(statistics.value(row)));
-            let deleted = vectors.is_valid(row).then(|| self.deleted(vectors, row)).transpose()?;
-            let (path, name) = self.resolve(name)?;
-            let constants = self.partition_values(partitions, row)?;
-            self.files.push(DataFile {
-                path,
-                name,
-                size,
-                // Statistics that cannot be read are as good as none: they are optional.
-                rows: recorded.and_then(|statistics| statistics.ok()?.num_records),
-                deleted,
-                constants,
-            });
+            let live =
+                if vectors.is_valid(row) { Rows::AllBut(self.marked(&vector(vectors, row)?)?) } else { Rows::All };
+            let entries = if partitions.is_valid(row) { Some(partitions.value(row)) } else { None };
+            let value_of = |name: &str| entries.as_ref().and_then(|entries| lookup(entries, name));
+            let recorded = statistics.is_valid(row).then(|| recorded_rows(statistics.value(row))).flatten();
+            files.push(self.file(paths.value(row), sizes.value(row), recorded, live, value_of)?);
         }
         Ok(())
+    }
+
+    /// A file by its path, size, recorded rows and partition values in the log.
+    pub(super) fn file(
+        &mut self,
+        logged: &str,
+        size: i64,
+        rows: Option<u64>,
+        live: Rows,
+        partition_value: impl Fn(&str) -> Option<String>,
+    ) -> Result<DataFile> {
+        let size = u64::try_from(size);
+        let size = size.map_err(|_| corrupt(self.place, format!("the log gives `{logged}` a negative size")))?;
+        let (path, name) = self.resolve(logged)?;
+        let constants = self.partition_values(partition_value)?;
+        Ok(DataFile { path, name, size, rows, live, constants })
     }
 
     /// A path of the log: relative to the table, percent-encoded; or an address in full, in the same store.
@@ -138,31 +161,42 @@ impl Listing<'_> {
         Ok((path, name))
     }
 
-    fn deleted(&self, vectors: &StructArray, row: usize) -> Result<Deleted> {
-        let kind = column(vectors, "storageType")?.as_string::<i32>().value(row);
-        let vector = column(vectors, "pathOrInlineDv")?.as_string::<i32>().value(row);
-        let offset = column(vectors, "offset")?.as_primitive::<Int32Type>();
-        let offset = offset.is_valid(row).then(|| offset.value(row));
-        let size = column(vectors, "sizeInBytes")?.as_primitive::<Int32Type>().value(row);
-        let count = column(vectors, "cardinality")?.as_primitive::<Int64Type>().value(row);
-        if kind == "i" && vector.len() < INLINE_MIN {
-            return Err(corrupt(self.place, "an inline deletion vector is too short"));
-        }
-        let kind = kind.parse().map_err(|error| kernel_error(error, self.place))?;
-        let descriptor = DeletionVectorDescriptor::try_new(kind, vector, offset, size, count)
-            .map_err(|error| kernel_error(error, self.place))?;
+    /// The positions that a deletion vector marks.
+    pub(super) fn marked(&self, vector: &LoggedVector) -> Result<Positions> {
+        let count = u64::try_from(vector.cardinality).ok();
+        let descriptor = self.descriptor(vector)?;
         let (engine, root) = (Arc::clone(&self.table.engine), self.table.root.clone());
-        let positions = move || read_deleted(&descriptor, engine.as_ref(), &root);
-        // The descriptor has just been found to count no fewer than no rows.
-        Ok(Deleted { count: count.unsigned_abs(), positions: Box::new(positions) })
+        Ok(Positions { count, fetch: Box::new(move || read_marked(&descriptor, engine.as_ref(), &root)) })
     }
 
-    fn partition_values(&mut self, partitions: &MapArray, row: usize) -> Result<Box<[ArrayRef]>> {
-        let entries = if partitions.is_valid(row) { Some(partitions.value(row)) } else { None };
+    /// The positions that one deletion vector marks and another, if there is one, does not.
+    pub(super) fn newly_marked(&self, after: &LoggedVector, before: Option<&LoggedVector>) -> Result<Positions> {
+        let Some(before) = before else { return self.marked(after) };
+        let (after, before) = (self.descriptor(after)?, self.descriptor(before)?);
+        let (engine, root) = (Arc::clone(&self.table.engine), self.table.root.clone());
+        let fetch = move || {
+            let before = read_marked(&before, engine.as_ref(), &root)?;
+            let mut after = read_marked(&after, engine.as_ref(), &root)?;
+            after.retain(|position| before.binary_search(position).is_err());
+            Ok(after)
+        };
+        Ok(Positions { count: None, fetch: Box::new(fetch) })
+    }
+
+    fn descriptor(&self, vector: &LoggedVector) -> Result<DeletionVectorDescriptor> {
+        let LoggedVector { storage_type, path_or_inline_dv, offset, size_in_bytes, cardinality } = vector;
+        if storage_type == "i" && path_or_inline_dv.len() < INLINE_MIN {
+            return Err(corrupt(self.place, "an inline deletion vector is too short"));
+        }
+        let kind = storage_type.parse().map_err(|error| kernel_error(error, self.place))?;
+        DeletionVectorDescriptor::try_new(kind, path_or_inline_dv, *offset, *size_in_bytes, *cardinality)
+            .map_err(|error| kernel_error(error, self.place))
+    }
+
+    fn partition_values(&mut self, value_of: impl Fn(&str) -> Option<String>) -> Result<Box<[ArrayRef]>> {
         let mut values = Vec::with_capacity(self.partition_columns.len());
         for (index, column) in self.partition_columns.iter().enumerate() {
-            let text = entries.as_ref().and_then(|entries| lookup(entries, &column.name));
-            let key = (index, text);
+            let key = (index, value_of(&column.name));
             let value = match self.values.get(&key) {
                 Some(value) => Arc::clone(value),
                 None => {
@@ -177,6 +211,18 @@ impl Listing<'_> {
         }
         Ok(values.into())
     }
+}
+
+/// A deletion vector from the kernel's list of files.
+fn vector(vectors: &StructArray, row: usize) -> Result<LoggedVector> {
+    let offset = column(vectors, "offset")?.as_primitive::<Int32Type>();
+    Ok(LoggedVector {
+        storage_type: column(vectors, "storageType")?.as_string::<i32>().value(row).to_owned(),
+        path_or_inline_dv: column(vectors, "pathOrInlineDv")?.as_string::<i32>().value(row).to_owned(),
+        offset: offset.is_valid(row).then(|| offset.value(row)),
+        size_in_bytes: column(vectors, "sizeInBytes")?.as_primitive::<Int32Type>().value(row),
+        cardinality: column(vectors, "cardinality")?.as_primitive::<Int64Type>().value(row),
+    })
 }
 
 impl PartitionColumn {
@@ -197,7 +243,7 @@ fn lookup(entries: &StructArray, name: &str) -> Option<String> {
     values.is_valid(index).then(|| values.value(index).to_owned())
 }
 
-fn read_deleted(descriptor: &DeletionVectorDescriptor, engine: &dyn Engine, root: &Url) -> Result<Vec<u64>> {
+fn read_marked(descriptor: &DeletionVectorDescriptor, engine: &dyn Engine, root: &Url) -> Result<Vec<u64>> {
     descriptor.row_indexes(engine.storage_handler(), root).map_err(|error| match error {
         delta_kernel::Error::FileNotFound(path) => {
             Error::new(Code::FileGone, format!("its deletion vector `{}` is gone", without_query(&path)))

@@ -3,6 +3,8 @@
 //! The kernel replays the log and says which files, with which deletion vectors and partition values, make a version.
 //! Reading the files is the business of `source::scan`.
 
+mod changes;
+mod commits;
 mod failure;
 mod files;
 mod protocol;
@@ -18,6 +20,7 @@ use delta_kernel::{Engine, Version};
 use delta_kernel_engine::DefaultEngineBuilder;
 use delta_kernel_engine::executor::tokio::TokioMultiThreadExecutor;
 use futures::StreamExt;
+use object_store::ObjectStoreExt as _;
 use url::Url;
 
 use crate::domain::{Code, Error, Result, SourcePin, SourceVersion};
@@ -117,12 +120,18 @@ pub(super) fn open(location: &Location, pin: Option<&SourcePin>) -> Result<Resol
         return Err(Error::new(Code::EmptySource, format!("{place}: the table has no columns")));
     }
     let files = files::list(&table, location, &partition_columns)?;
-    Ok(Resolved {
-        format: Format::Delta,
-        version: table.version(),
-        targets,
-        files,
-        partition_columns,
-        features: protocol::summary(&table.snapshot),
-    })
+    let (version, features) = (table.version(), protocol::summary(&table.snapshot));
+    let location = location.clone();
+    let since = move |from: &SourceVersion| changes::since(&table, &location, &from.version);
+    Ok(Resolved { format: Format::Delta, version, targets, files, partition_columns, features, since: Box::new(since) })
+}
+
+/// Whether the log holds the commit of this version. Asks for that one file.
+pub(super) async fn has_commit(location: &Location, version: Version) -> Result<bool> {
+    let commit = location.path.clone().join("_delta_log").join(commits::file_name(version));
+    match location.store.head(&commit).await {
+        Ok(_) => Ok(true),
+        Err(object_store::Error::NotFound { .. }) => Ok(false),
+        Err(error) => Err(store_error(error, Wanted::Source, format!("the log of {}", location.display()))),
+    }
 }

@@ -12,10 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::{Code, Error, Result, SourceVersion};
 
+use super::changes::Found;
 use super::columns::{Origin, Target};
 use super::data_file::{DataFile, read_footer};
 use super::failure::corrupt;
 use super::file_schema::file_schema;
+use super::live_rows::Rows;
 use super::object::Object;
 use super::object_store::Location;
 use super::scan::ScanTotals;
@@ -63,7 +65,7 @@ pub(super) fn open(location: &Location, pattern: Option<&str>, hive: bool) -> Re
         name: listed.name,
         size: listed.meta.size,
         rows: Some(footer.rows),
-        deleted: None,
+        live: Rows::All,
         constants,
     });
     Ok(Resolved {
@@ -73,6 +75,7 @@ pub(super) fn open(location: &Location, pattern: Option<&str>, hive: bool) -> Re
         files: files.collect(),
         partition_columns: partitions.fields.iter().map(|field| field.name().clone()).collect(),
         features: Vec::new(),
+        since: Box::new(|_| Ok(Found::Unknown("Parquet files without a log keep no history".to_owned()))),
     })
 }
 

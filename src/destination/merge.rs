@@ -1,0 +1,195 @@
+//! Changing rows of the live generation in place, from the rows and keys that have been staged.
+//!
+//! Readers see nothing of it before the commit. Every statement says how many rows it touched, so that a table which is
+//! not what the source's history says it should be is noticed.
+
+use tokio_postgres::{GenericClient, Row};
+
+use crate::domain::{Generation, Result, TableName, TableSchema};
+use crate::postgres::{Doing, quote};
+
+use super::{Destination, column_list};
+
+/// Hashes of rows and keys in SQL, over columns of a table that goes by the name `t`.
+#[derive(Debug, Clone)]
+pub struct MergeSql {
+    /// The hash of a row.
+    pub row_hash: String,
+    /// The hash of its key.
+    pub key_hash: String,
+}
+
+/// Rows and the sum of their hashes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// How many rows.
+    pub rows: u64,
+    /// The sum of their hashes, read as signed numbers.
+    pub sum: i128,
+}
+
+/// What a merge did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Merged {
+    /// The rows of staged keys that were there before.
+    pub gone: Written,
+    /// Rows removed.
+    pub deleted: u64,
+    /// Rows replaced by another of the same key.
+    pub updated: Written,
+    /// Rows added.
+    pub inserted: Written,
+}
+
+impl Destination {
+    /// Applies what is staged. `going` says whether any key is.
+    ///
+    /// # Errors
+    /// A unique violation where a row comes whose key is there and does not go, and others of the server.
+    pub async fn merge(
+        &self,
+        transaction: &impl GenericClient,
+        name: &TableName,
+        generation: Generation,
+        schema: &TableSchema,
+        sql: &MergeSql,
+        going: bool,
+    ) -> Result<Merged> {
+        let merge = Statements {
+            table: self.table(name, generation),
+            coming: self.coming_rows(generation),
+            going: self.going_keys(generation),
+            schema,
+            row_hash: &sql.row_hash,
+        };
+        let doing = "merge changed rows";
+        let mut merged = Merged::default();
+        if going {
+            merged.gone = written(&transaction.query_one(&merge.gone(), &[]).await.doing(doing)?);
+            merged.deleted = transaction.execute(&merge.delete(), &[]).await.doing(doing)?;
+            if schema.columns.len() > schema.key.len() {
+                merged.updated = written(&transaction.query_one(&merge.update(), &[]).await.doing(doing)?);
+            }
+        }
+        merged.inserted = written(&transaction.query_one(&merge.insert(going), &[]).await.doing(doing)?);
+        Ok(merged)
+    }
+
+    /// The hashes of all keys that a merge touches; `None` where they are more than `limit`. To be asked before the
+    /// staging tables are emptied.
+    pub async fn touched_keys(
+        &self,
+        transaction: &impl GenericClient,
+        generation: Generation,
+        sql: &MergeSql,
+        limit: i64,
+    ) -> Result<Option<Vec<i64>>> {
+        let query = format!(
+            "SELECT {hash} FROM {} AS t UNION SELECT {hash} FROM {} AS t LIMIT $1",
+            self.coming_rows(generation),
+            self.going_keys(generation),
+            hash = sql.key_hash,
+        );
+        let rows = transaction.query(&query, &[&(limit + 1)]).await.doing("list the changed keys")?;
+        Ok((rows.len() as i64 <= limit).then(|| rows.iter().map(|row| row.get(0)).collect()))
+    }
+
+    /// Some keys that come twice, or that come and are there already without going: as text, for a person.
+    pub async fn clashing_keys(
+        &self,
+        client: &impl GenericClient,
+        name: &TableName,
+        generation: Generation,
+        schema: &TableSchema,
+    ) -> Result<Vec<String>> {
+        const SHOWN: i64 = 5;
+        let key = column_list(schema.key_columns().map(|column| column.name.as_str()));
+        let (coming, table) = (self.coming_rows(generation), self.table(name, generation));
+        let going = self.going_keys(generation);
+        let same = |a: &str, b: &str| same_key(schema, a, b);
+        let query = format!(
+            "SELECT (SELECT string_agg(value, ', ') FROM json_each_text(row_to_json(k))) FROM ( \
+                 (SELECT {key} FROM {coming} GROUP BY {key} HAVING count(*) > 1) UNION \
+                 (SELECT {n_key} FROM {coming} n WHERE EXISTS (SELECT FROM {table} t WHERE {t_n}) \
+                     AND NOT EXISTS (SELECT FROM {going} g WHERE {g_n})) LIMIT {SHOWN}) AS k",
+            n_key = key_list(schema, "n"),
+            t_n = same("t", "n"),
+            g_n = same("g", "n"),
+        );
+        let rows = client.query(&query, &[]).await.doing("look for the keys that rows share")?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+}
+
+struct Statements<'a> {
+    table: String,
+    coming: String,
+    going: String,
+    schema: &'a TableSchema,
+    row_hash: &'a str,
+}
+
+impl Statements<'_> {
+    /// The rows that go, before they do.
+    fn gone(&self) -> String {
+        let Statements { table, going, row_hash, .. } = self;
+        let same = same_key(self.schema, "t", "g");
+        format!("SELECT count(*), coalesce(sum({row_hash}), 0)::text FROM {table} AS t JOIN {going} AS g ON {same}")
+    }
+
+    fn delete(&self) -> String {
+        let Statements { table, coming, going, .. } = self;
+        let (same, comes) = (same_key(self.schema, "t", "g"), same_key(self.schema, "n", "g"));
+        format!(
+            "DELETE FROM {table} AS t USING {going} AS g \
+             WHERE {same} AND NOT EXISTS (SELECT FROM {coming} AS n WHERE {comes})"
+        )
+    }
+
+    fn update(&self) -> String {
+        let Statements { table, coming, going, row_hash, schema } = self;
+        // The key's columns stay as they are, and so does their index.
+        let others = schema.columns.iter().enumerate().filter(|(index, _)| !schema.key.contains(index));
+        let set: Vec<String> = others.map(|(_, column)| format!("{0} = n.{0}", quote(&column.name))).collect();
+        let set = set.join(", ");
+        let (same, goes) = (same_key(schema, "t", "n"), same_key(schema, "g", "n"));
+        format!(
+            "WITH written AS (UPDATE {table} AS t SET {set} FROM {coming} AS n \
+             WHERE {same} AND EXISTS (SELECT FROM {going} AS g WHERE {goes}) RETURNING {row_hash} AS hash) \
+             SELECT count(*), coalesce(sum(hash), 0)::text FROM written"
+        )
+    }
+
+    fn insert(&self, going: bool) -> String {
+        let Statements { table, coming, row_hash, schema, .. } = self;
+        let columns = column_list(schema.columns.iter().map(|column| column.name.as_str()));
+        let unless = if going {
+            format!(" WHERE NOT EXISTS (SELECT FROM {} AS g WHERE {})", self.going, same_key(schema, "g", "n"))
+        } else {
+            String::new()
+        };
+        format!(
+            "WITH written AS (INSERT INTO {table} AS t ({columns}) SELECT {columns} FROM {coming} AS n{unless} \
+             RETURNING {row_hash} AS hash) SELECT count(*), coalesce(sum(hash), 0)::text FROM written"
+        )
+    }
+}
+
+/// That the key's columns of two tables are equal.
+fn same_key(schema: &TableSchema, a: &str, b: &str) -> String {
+    let equal = schema.key_columns().map(|column| {
+        let name = quote(&column.name);
+        format!("{a}.{name} = {b}.{name}")
+    });
+    equal.collect::<Vec<_>>().join(" AND ")
+}
+
+fn key_list(schema: &TableSchema, table: &str) -> String {
+    schema.key_columns().map(|column| format!("{table}.{}", quote(&column.name))).collect::<Vec<_>>().join(", ")
+}
+
+fn written(row: &Row) -> Written {
+    let sum: String = row.get(1);
+    // The server adds exact 64-bit hashes: their sum over any table fits.
+    Written { rows: row.get::<_, i64>(0).unsigned_abs(), sum: sum.parse().unwrap_or_default() }
+}

@@ -1,0 +1,79 @@
+//! Changed rows on their way into a generation.
+//!
+//! Two tables belong to a generation that is merged into: one for whole rows that come, one for keys of rows that go.
+//! Both stand in the control schema, are unlogged, and are made once: making and dropping tables with each merge would
+//! bloat the catalogs. They are empty except during a merge, or after one that failed.
+
+use tokio_postgres::{Client, GenericClient};
+
+use crate::domain::{Generation, Result, TableSchema};
+use crate::postgres::Doing;
+
+use super::Destination;
+use super::copy::CopyTarget;
+use super::generation_table::column_definitions;
+
+/// Rows up to which a table is emptied row by row: TRUNCATE makes new files on disk, which costs as much as some
+/// thousand rows.
+const DELETED_UP_TO: u64 = 5_000;
+
+impl Destination {
+    /// The quoted name of the table of rows on their way into a generation.
+    pub(super) fn coming_rows(&self, generation: Generation) -> String {
+        self.control(&generation.coming_rows())
+    }
+
+    /// The quoted name of the table of keys on their way out of a generation.
+    pub(super) fn going_keys(&self, generation: Generation) -> String {
+        self.control(&generation.going_keys())
+    }
+
+    /// Makes the two tables, or empties them where a merge that failed has left something. Returns where the COPY of
+    /// coming rows and that of going keys go.
+    ///
+    /// # Errors
+    /// Those of the server.
+    pub async fn prepare_staging(
+        &self,
+        client: &Client,
+        generation: Generation,
+        schema: &TableSchema,
+    ) -> Result<(CopyTarget, CopyTarget)> {
+        let doing = "make the tables of a merge";
+        let (coming, going) = (self.coming_rows(generation), self.going_keys(generation));
+        let exists = client
+            .query_one("SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL", &[&coming, &going])
+            .await
+            .doing(doing)?;
+        if exists.get(0) {
+            let left = format!("SELECT EXISTS (SELECT FROM {coming}) OR EXISTS (SELECT FROM {going})");
+            if client.query_one(&left, &[]).await.doing(doing)?.get(0) {
+                client.batch_execute(&format!("TRUNCATE {coming}, {going}")).await.doing(doing)?;
+            }
+        } else {
+            let columns = column_definitions(schema, |_| true);
+            let keys = column_definitions(schema, |index| schema.key.contains(&index));
+            let sql = format!("CREATE UNLOGGED TABLE {coming} ({columns}); CREATE UNLOGGED TABLE {going} ({keys})");
+            client.batch_execute(&sql).await.doing(doing)?;
+            self.make_private(client, &coming).await?;
+            self.make_private(client, &going).await?;
+        }
+        Ok((CopyTarget::new(coming, &schema.columns), CopyTarget::new(going, schema.key_columns())))
+    }
+
+    /// Empties both tables, within the merge's transaction, of this many rows and keys.
+    pub async fn empty_staging(
+        &self,
+        transaction: &impl GenericClient,
+        generation: Generation,
+        rows: u64,
+    ) -> Result<()> {
+        let (coming, going) = (self.coming_rows(generation), self.going_keys(generation));
+        let sql = if rows <= DELETED_UP_TO {
+            format!("DELETE FROM {coming}; DELETE FROM {going}")
+        } else {
+            format!("TRUNCATE {coming}, {going}")
+        };
+        transaction.batch_execute(&sql).await.doing("empty the tables of a merge")
+    }
+}

@@ -1,0 +1,129 @@
+//! Which way a refresh goes, and why: the first of these that fits.
+//!
+//! 1. A snapshot, where nothing is published, a full load is asked for, the source is another table, the definition has
+//!    changed, or the pipeline has no other way.
+//! 2. Nothing, where the source stands where it stood, or has only moved rows between its files.
+//! 3. The rows that came, where rows only came.
+//! 4. The rows that differ, where the source's history tells which may, and they are few.
+//! 5. A snapshot.
+
+use std::sync::Arc;
+
+use crate::domain::{Code, Error, Mode, OnDuplicateKey, Pipeline, Result, RunMode};
+use crate::encode::Mapping;
+use crate::source::{ChangedRows, Changes, Source};
+use crate::store::LoadedGeneration;
+
+use super::SyncRequest;
+
+/// How many times the bytes of the whole source its changes may have to be read in place. Files that are rewritten are
+/// read before and after, and comparing them costs much less than storing them.
+const READ_MAX: u64 = 3;
+/// How many times the rows of the table may be added to it; beyond, building its indexes anew costs less.
+const GROWTH_MAX: u64 = 1;
+
+/// A way and its reason.
+#[derive(Debug)]
+pub(super) struct Choice {
+    pub(super) mode: RunMode,
+    pub(super) reason: String,
+    /// What to apply in place.
+    pub(super) changes: Option<Arc<ChangedRows>>,
+}
+
+impl Choice {
+    fn new(mode: RunMode, reason: impl Into<String>) -> Choice {
+        Choice { mode, reason: reason.into(), changes: None }
+    }
+}
+
+/// Chooses the way.
+///
+/// # Errors
+/// [`Code::NotIncremental`] where only a snapshot would do and the pipeline wants none; those of the source's history.
+pub(super) async fn choose(
+    pipeline: &Pipeline,
+    live: Option<&LoadedGeneration>,
+    source: &Source,
+    mapping: &Mapping,
+    same_definition: bool,
+    request: &SyncRequest,
+) -> Result<Choice> {
+    let Some(live) = live else {
+        return Ok(Choice::new(RunMode::Snapshot, "the table has never been loaded"));
+    };
+    if request.full {
+        return Ok(Choice::new(RunMode::Snapshot, "a full load was asked for"));
+    }
+    let choice = follow(pipeline, live, source, mapping, same_definition).await?;
+    if choice.mode == RunMode::Snapshot && pipeline.mode == Mode::Incremental {
+        return Err(not_incremental(pipeline, &choice.reason));
+    }
+    Ok(choice)
+}
+
+/// The refusal of a pipeline that wants no snapshot.
+pub(super) fn not_incremental(pipeline: &Pipeline, reason: &str) -> Error {
+    Error::new(Code::NotIncremental, format!("`{}`: {reason}", pipeline.name)).hint(format!(
+        "load it anew once: lakegate sync {} --full; or let Lakegate do so by itself: mode: auto",
+        pipeline.name
+    ))
+}
+
+async fn follow(
+    pipeline: &Pipeline,
+    live: &LoadedGeneration,
+    source: &Source,
+    mapping: &Mapping,
+    same_definition: bool,
+) -> Result<Choice> {
+    let version = source.version();
+    let snapshot = |reason: &str| Ok(Choice::new(RunMode::Snapshot, reason));
+    if live.source.table_id != version.table_id {
+        return snapshot("the source is another table than the one that was loaded");
+    }
+    if !same_definition {
+        return snapshot("the pipeline's definition has changed");
+    }
+    if live.source.version == version.version {
+        return Ok(Choice::new(RunMode::Noop, format!("the source is still at version {}", version.version)));
+    }
+    let moved = format!("the source moved from version {} to {}", live.source.version, version.version);
+    let because = |why: &str| Ok(Choice::new(RunMode::Snapshot, format!("{moved}; {why}")));
+    if pipeline.mode == Mode::Snapshot {
+        return snapshot(&moved);
+    }
+    if pipeline.transform.is_some() {
+        return because("a transform sees the whole table");
+    }
+    if matches!(pipeline.on_duplicate_key, OnDuplicateKey::LatestBy(_)) {
+        return because("`latest_by` chooses among all rows of a key");
+    }
+    if live.schema.columns != mapping.schema.columns {
+        return because("the columns of the source have changed");
+    }
+    let changes = match source.changes_since(&live.source).await? {
+        Changes::None => return Ok(Choice::new(RunMode::Noop, format!("{moved} without a change of data"))),
+        Changes::Unknown(why) => return because(&why),
+        Changes::Rows(changes) => changes,
+    };
+    let whole = source.size();
+    let size = changes.size();
+    if changes.only_added() {
+        let rows = live.rows.unsigned_abs();
+        if size.rows.is_some_and(|added| added > rows.saturating_mul(GROWTH_MAX).max(100_000)) {
+            return because("more rows were added than were there");
+        }
+    } else if size.bytes > whole.bytes.max(live_bytes(live)).saturating_mul(READ_MAX) {
+        return because("its changes are larger than the table");
+    }
+    let mode = if changes.only_added() { RunMode::Append } else { RunMode::Merge };
+    let reason = format!("{moved}: {}", changes.summary());
+    Ok(Choice { mode, reason, changes: Some(Arc::new(changes)) })
+}
+
+/// What the rows that are there may take in the lake at least: a source that lost most of its rows is small.
+fn live_bytes(live: &LoadedGeneration) -> u64 {
+    const LEAST_PER_ROW: u64 = 8;
+    live.rows.unsigned_abs() * LEAST_PER_ROW
+}

@@ -1,0 +1,140 @@
+//! The transaction of a merge: rows, watermark, run record and publish number move together.
+
+use std::time::Instant;
+
+use tokio_postgres::error::SqlState;
+
+use crate::destination::{MergeSql, Merged};
+use crate::domain::{Code, Error, Result, RunOutcome, RunState};
+use crate::encode::{hash_sql, key_hash_sql};
+use crate::observe::{Event, Stage};
+use crate::postgres::{Doing, Session, quote, sqlstate};
+use crate::store::{MergedRow, PublishRow};
+
+use super::super::Engine;
+use super::super::load::refuse_empty;
+use super::{Merge, Staged};
+
+/// The most changed keys that a publish lists for the caches of servers.
+const KEYS_LISTED: i64 = 10_000;
+
+impl Engine {
+    /// Applies what is staged and publishes it. `outcome` is finished afterwards.
+    pub(super) async fn apply(
+        &self,
+        session: &mut Session,
+        merge: &Merge<'_>,
+        staged: &Staged,
+        outcome: &mut RunOutcome,
+    ) -> Result<()> {
+        let name = &merge.pipeline.name;
+        self.observer.observe(name, &Event::Entered(Stage::Publish));
+        let applied = self.try_apply(session, merge, staged, outcome).await;
+        let Err(error) = applied else { return Ok(()) };
+        if sqlstate(&error) != Some(&SqlState::UNIQUE_VIOLATION) {
+            return Err(error);
+        }
+        let (generation, schema) = (merge.live.generation, merge.decided.schema());
+        let keys = self.destination.clashing_keys(&**session, name, generation, schema).await?;
+        let columns: Vec<&str> = schema.key_columns().map(|column| column.name.as_str()).collect();
+        let columns = columns.join(", ");
+        let detail = format!("new rows of `{name}` have the ({columns}) of other rows: {}", keys.join("; "));
+        Err(Error::new(Code::DuplicateKey, detail).hint(
+            "choose a key that is unique or mend the source; if somebody wrote to the generation, \
+             `lakegate sync --full` loads it anew",
+        ))
+    }
+
+    async fn try_apply(
+        &self,
+        session: &mut Session,
+        merge: &Merge<'_>,
+        staged: &Staged,
+        outcome: &mut RunOutcome,
+    ) -> Result<()> {
+        let doing = "publish the merge";
+        let Merge { pipeline, decided, live, held, pause, started } = *merge;
+        let (name, schema, generation) = (&pipeline.name, decided.schema(), live.generation);
+        let sql = MergeSql { row_hash: hash_sql(schema, quote), key_hash: key_hash_sql(schema, quote) };
+        let publishing = Instant::now();
+        let transaction = session.transaction().await.doing(doing)?;
+        fail::fail_point!(crate::failpoint::BEFORE_MERGE);
+        let merged = self.destination.merge(&transaction, name, generation, schema, &sql, staged.going > 0).await?;
+        check(name.as_str(), staged, &merged)?;
+        let rows_after = live.rows + merged.inserted.rows as i64 - merged.deleted as i64;
+        refuse_empty(pipeline, decided, rows_after.unsigned_abs())?;
+        let touched = self.destination.touched_keys(&transaction, generation, &sql, KEYS_LISTED).await?;
+        let rows = staged.coming.rows_stored + staged.going;
+        self.destination.empty_staging(&transaction, generation, rows).await?;
+        let checksum = running_sum(live.checksum.as_deref(), &merged);
+        let row = MergedRow {
+            generation,
+            source_version: &decided.plan.source_version,
+            rows: rows_after,
+            checksum: checksum.as_deref(),
+        };
+        self.control.record_merge(&transaction, &row).await?;
+        fail::fail_point!(crate::failpoint::AFTER_MERGE);
+        let publish = PublishRow {
+            name,
+            generation,
+            source_version: &decided.plan.source_version,
+            schema,
+            policy: &pipeline.serve,
+            checked_by: Some(held.run),
+        };
+        let publish_no = self.control.record_publish(&transaction, &publish).await?;
+        self.control.record_changed_keys(&transaction, name, publish_no, touched.as_deref()).await?;
+        outcome.publish_no = Some(publish_no);
+        outcome.state = RunState::Succeeded;
+        outcome.rows.inserted = merged.inserted.rows;
+        outcome.rows.updated = merged.updated.rows;
+        outcome.rows.deleted = merged.deleted;
+        outcome.checksum = checksum;
+        outcome.seconds.publish = publishing.elapsed().as_secs_f64();
+        outcome.seconds.total = started.elapsed().as_secs_f64();
+        self.control.finish_run(&transaction, outcome).await?;
+        if pause.is_some() {
+            self.control.set_paused(&transaction, name, pause).await?;
+        }
+        fail::fail_point!(crate::failpoint::BEFORE_PUBLISH_COMMIT);
+        self.control.fence(&transaction, &held.lease).await?;
+        transaction.commit().await.doing(doing)
+    }
+}
+
+/// What was touched must be what was planned: every key that goes was there, every row that comes was written once, as
+/// the source has it.
+fn check(name: &str, staged: &Staged, merged: &Merged) -> Result<()> {
+    let (going, coming) = (staged.going, staged.coming.rows_stored);
+    let replaced = merged.gone.rows.saturating_sub(merged.deleted);
+    let written = merged.updated.rows + merged.inserted.rows;
+    if merged.gone.rows != going || merged.updated.rows != replaced || written != coming {
+        return Err(Error::new(
+            Code::CountMismatch,
+            format!(
+                "`{name}`: {going} rows were to go and {coming} to come; {} were there, {} were deleted, {} replaced, {} added",
+                merged.gone.rows, merged.deleted, merged.updated.rows, merged.inserted.rows
+            ),
+        )
+        .hint("the published table is not what the source's history says; `lakegate sync --full` loads it anew"));
+    }
+    let sum = merged.updated.sum + merged.inserted.sum;
+    if sum != staged.coming.checksum.sum {
+        return Err(Error::new(
+            Code::ChecksumMismatch,
+            format!(
+                "the {coming} rows written to `{name}` hash to {sum} in Postgres, to {} in the source",
+                staged.coming.checksum.sum
+            ),
+        )
+        .hint("nothing was published; please report this with the table's column types (`lakegate plan`)"));
+    }
+    Ok(())
+}
+
+/// The sum of the hashes of all rows after a merge, where it was known before.
+fn running_sum(before: Option<&str>, merged: &Merged) -> Option<String> {
+    let before: i128 = before?.parse().ok()?;
+    Some((before - merged.gone.sum + merged.updated.sum + merged.inserted.sum).to_string())
+}

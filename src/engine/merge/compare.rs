@@ -1,0 +1,105 @@
+//! Which of the changed rows really differ: all of them are read and equal ones cancel out.
+
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use tokio::task::spawn_blocking;
+use twox_hash::XxHash3_128;
+
+use crate::domain::{Code, Error, OnBadRow, Pipeline, Result};
+use crate::encode::{BadRow, BadRows, Mapping, RowEncoder};
+use crate::source::{ChangedRows, Gone, RowPlace, ScanWorker};
+
+use super::super::Engine;
+use super::net::{Ledger, Net};
+
+/// What comparing the changed rows came to.
+pub(super) struct Compared {
+    pub(super) net: Net,
+    /// Rows read on both sides.
+    pub(super) rows_read: u64,
+    pub(super) bytes_read: u64,
+}
+
+impl Engine {
+    /// Reads all changed rows and finds those that differ; gives up beyond `most` of them.
+    ///
+    /// # Errors
+    /// [`Code::NotIncremental`] where too many rows differ or one cannot be followed; that of a row that cannot be
+    /// stored; those of the source.
+    pub(super) async fn compare_changes(
+        &self,
+        pipeline: &Pipeline,
+        changes: &Arc<ChangedRows>,
+        mapping: &Mapping,
+        most: u64,
+    ) -> Result<Compared> {
+        let budget = self.run_budget();
+        let workers = self.streams(changes.size().bytes);
+        let columns: Vec<String> = mapping.schema.columns.iter().map(|column| column.source.clone()).collect();
+        let scan = changes.scan(&columns, None, workers, budget / 2)?;
+        let mapping = Arc::new(mapping.bound_to(&scan.schema)?);
+        let ledger = Arc::new(Ledger::new(budget / 2));
+        // Rows of the lake are not ours: nobody who writes them may know which of them hash alike.
+        let seed: u64 = rand::random();
+        let totals = scan.totals;
+        let _stop = scan.cancel.drop_guard();
+        let comparing = scan.workers.into_iter().map(|worker| {
+            let (changes, mapping, ledger) = (Arc::clone(changes), Arc::clone(&mapping), Arc::clone(&ledger));
+            let policy = pipeline.on_bad_row;
+            spawn_blocking(move || enter(worker, &changes, &mapping, &ledger, policy, seed))
+        });
+        let stopped = |error| Error::internal("a reader stopped").because(error);
+        for entered in try_join_all(comparing).await.map_err(stopped)? {
+            entered?;
+        }
+        let ledger = Arc::into_inner(ledger).ok_or_else(|| Error::internal("a reader outlives its scan"))?;
+        let net = spawn_blocking(move || ledger.settle(workers, most)).await.map_err(stopped)??;
+        Ok(Compared { net, rows_read: totals.rows_yielded(), bytes_read: totals.bytes_read() })
+    }
+}
+
+/// Enters the rows of one worker into the ledger. Blocks.
+fn enter(
+    mut worker: ScanWorker,
+    changes: &ChangedRows,
+    mapping: &Mapping,
+    ledger: &Ledger,
+    policy: OnBadRow,
+    seed: u64,
+) -> Result<()> {
+    let mut encoder = RowEncoder::new(mapping);
+    let mut writer = ledger.writer();
+    while let Some((batch, place)) = worker.next_placed()? {
+        let gone = changes.gone(place, &batch)?;
+        let prepared = mapping.prepare(&batch)?;
+        let mut bad = Unfollowed { policy, gone: &gone };
+        encoder.encode_each(&prepared, &mut bad, &mut |row, bytes| {
+            let hash = XxHash3_128::oneshot_with_seed(seed, bytes);
+            writer.add(hash, RowPlace::of(place, row)?, gone.is_gone(row))
+        })?;
+        fail::fail_point!(crate::failpoint::DURING_COMPARE);
+    }
+    writer.finish()
+}
+
+/// Bad rows among changes. One that came fails the run, as it would fail a snapshot. Where bad rows are left out
+/// instead, only a snapshot counts them rightly, and so where a row went that can never have been stored.
+struct Unfollowed<'a> {
+    policy: OnBadRow,
+    gone: &'a Gone,
+}
+
+impl BadRows for Unfollowed<'_> {
+    fn reject(&mut self, row: BadRow) -> Result<()> {
+        let is_gone = self.gone.is_gone(row.row);
+        let error = row.into_error();
+        if self.policy == OnBadRow::Fail && !is_gone {
+            return Err(error);
+        }
+        Err(Error::new(
+            Code::NotIncremental,
+            format!("rows that cannot be stored are among the changes: {}", error.detail()),
+        ))
+    }
+}

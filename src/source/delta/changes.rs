@@ -1,0 +1,260 @@
+//! The way between two versions of a Delta table, from the commits that lie between them.
+//!
+//! Commits that only move rows between files (`dataChange` is false) count for nothing. Where a commit has a change
+//! feed, that tells what changed; else the files that it removed and added do. A file that changes its deletion vector
+//! is removed and added by the same path: then the rows that only one of the vectors marks are all that changed.
+
+use std::collections::BTreeMap;
+
+use delta_kernel::Version;
+
+use crate::domain::{Result, SourcePin};
+
+use crate::source::changes::{Found, Side};
+use crate::source::data_file::DataFile;
+use crate::source::live_rows::Rows;
+use crate::source::object_store::Location;
+
+use super::Table;
+use super::commits::{self, Commit, LoggedFile};
+use super::files::{LoggedFiles, recorded_rows};
+
+/// More commits than that are not followed: a snapshot costs less than their history.
+const COMMITS_MAX: u64 = 1_000;
+
+/// What changed from a version to that of the table. Blocks.
+///
+/// # Errors
+/// [`crate::domain::Code::SourceCorrupt`] and those of the store.
+pub(super) fn since(table: &Table, location: &Location, from: &str) -> Result<Found> {
+    let to = table.snapshot.version();
+    let Ok(from) = from.parse::<Version>() else {
+        return Ok(Found::Unknown("what is published is not a version of a Delta table".to_owned()));
+    };
+    if from > to {
+        return Ok(Found::Unknown(format!("the source went back from version {from} to {to}")));
+    }
+    if to - from > COMMITS_MAX {
+        return Ok(Found::Unknown(format!("{} commits lie behind, more than are followed", to - from)));
+    }
+    let Some(commits) = commits::read(location, from + 1..=to)? else {
+        return Ok(Found::Unknown(format!("the log no longer holds every commit since version {from}")));
+    };
+    if commits.iter().any(|commit| commit.sets_metadata) && !same_columns(table, location, from)? {
+        return Ok(Found::Unknown("the columns of the source have changed".to_owned()));
+    }
+    Net::of(commits).files(table, location)
+}
+
+/// Whether the table had the same columns, found in the same way in its files, at an earlier version.
+fn same_columns(table: &Table, location: &Location, from: Version) -> Result<bool> {
+    let before = Table::load(location, Some(&SourcePin::Version(from)))?;
+    let (before, after) = (&before.snapshot, &table.snapshot);
+    let (old, new) = (before.table_configuration(), after.table_configuration());
+    Ok(before.schema() == after.schema()
+        && old.column_mapping_mode() == new.column_mapping_mode()
+        && old.logical_partition_columns() == new.logical_partition_columns())
+}
+
+/// What is left of the commits when those that undo each other are taken together.
+#[derive(Default)]
+struct Net {
+    paths: BTreeMap<String, AtPath>,
+    feed: Vec<LoggedFile>,
+}
+
+/// What happened to one file: it may have been removed and added with another deletion vector.
+#[derive(Default)]
+struct AtPath {
+    removed: Vec<LoggedFile>,
+    added: Vec<LoggedFile>,
+}
+
+impl Net {
+    fn of(commits: Vec<Commit>) -> Net {
+        let mut net = Net::default();
+        for commit in commits {
+            if !commit.feed.is_empty() {
+                net.feed.extend(commit.feed);
+                continue;
+            }
+            for file in commit.removed.into_iter().filter(|file| file.data_change) {
+                let at = net.paths.entry(file.path.clone()).or_default();
+                cancel_or_keep(&mut at.added, &mut at.removed, file);
+            }
+            for file in commit.added.into_iter().filter(|file| file.data_change) {
+                let at = net.paths.entry(file.path.clone()).or_default();
+                cancel_or_keep(&mut at.removed, &mut at.added, file);
+            }
+        }
+        net.paths.retain(|_, at| !at.removed.is_empty() || !at.added.is_empty());
+        net
+    }
+
+    fn files(self, table: &Table, location: &Location) -> Result<Found> {
+        if self.paths.is_empty() && self.feed.is_empty() {
+            return Ok(Found::None);
+        }
+        let place = location.display();
+        let partitions = table.snapshot.table_configuration().logical_partition_columns().to_vec();
+        let mut logged = LoggedFiles::new(table, location, &place, &partitions)?;
+        let said = self.summary();
+        let mut files = Vec::new();
+        for at in self.paths.into_values() {
+            if !at.collect(&mut logged, !partitions.is_empty(), &mut files)? {
+                return Ok(Found::Unknown("the log says too little of the files that it removed".to_owned()));
+            }
+        }
+        for file in &self.feed {
+            match read_file(&mut logged, file, Rows::All, !partitions.is_empty())? {
+                Some(file) => files.push((file, Side::PerRow)),
+                None => return Ok(Found::Unknown("the log says too little of its change feed".to_owned())),
+            }
+        }
+        Ok(Found::Files(files, said))
+    }
+
+    /// What happened, for a person.
+    fn summary(&self) -> String {
+        let count = |which: &dyn Fn(&AtPath) -> bool| self.paths.values().filter(|at| which(at)).count();
+        let files = |count: usize| if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
+        let mut said = Vec::new();
+        if !self.feed.is_empty() {
+            said.push(format!("{} of the change feed", files(self.feed.len())));
+        }
+        for (count, what) in [
+            (count(&|at| at.removed.is_empty()), "added"),
+            (count(&|at| at.added.is_empty()), "removed"),
+            (count(&|at| !at.removed.is_empty() && !at.added.is_empty()), "with other rows marked as deleted"),
+        ] {
+            if count > 0 {
+                said.push(format!("{} {what}", files(count)));
+            }
+        }
+        said.join(", ")
+    }
+}
+
+/// A file removed takes one added before it along, with the same deletion vector, and the other way round.
+fn cancel_or_keep(opposite: &mut Vec<LoggedFile>, own: &mut Vec<LoggedFile>, file: LoggedFile) {
+    match opposite.iter().position(|other| other.deletion_vector == file.deletion_vector) {
+        Some(index) => {
+            opposite.swap_remove(index);
+        }
+        None => own.push(file),
+    }
+}
+
+impl AtPath {
+    /// The rows that went and came with a file. False where the log says too little of it.
+    fn collect(
+        &self,
+        logged: &mut LoggedFiles<'_>,
+        partitioned: bool,
+        files: &mut Vec<(DataFile, Side)>,
+    ) -> Result<bool> {
+        if let ([before], [after]) = (self.removed.as_slice(), self.added.as_slice()) {
+            let (old, new) = (before.deletion_vector.as_ref(), after.deletion_vector.as_ref());
+            for (marks, less, side) in [(new, old, Side::Before), (old, new, Side::After)] {
+                let Some(marks) = marks else { continue };
+                let live = Rows::Only(logged.newly_marked(marks, less)?);
+                let Some(file) = read_file(logged, after, live, partitioned)? else { return Ok(false) };
+                files.push((file, side));
+            }
+            return Ok(true);
+        }
+        for (list, side) in [(&self.removed, Side::Before), (&self.added, Side::After)] {
+            for file in list {
+                let live = match &file.deletion_vector {
+                    Some(vector) => Rows::AllBut(logged.marked(vector)?),
+                    None => Rows::All,
+                };
+                let Some(file) = read_file(logged, file, live, partitioned)? else { return Ok(false) };
+                files.push((file, side));
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// A file of the log to be read; `None` where the log says too little of it.
+fn read_file(
+    logged: &mut LoggedFiles<'_>,
+    file: &LoggedFile,
+    live: Rows,
+    partitioned: bool,
+) -> Result<Option<DataFile>> {
+    let Some(size) = file.size else { return Ok(None) };
+    let values = file.partition_values.as_ref();
+    if partitioned && values.is_none() {
+        return Ok(None);
+    }
+    let rows = file.stats.as_deref().and_then(recorded_rows);
+    let value_of = |name: &str| values.and_then(|values| values.get(name).cloned().flatten());
+    logged.file(&file.path, size, rows, live, value_of).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, vector: Option<&str>) -> LoggedFile {
+        let vector = vector.map(|name| {
+            serde_json::from_value(serde_json::json!({
+                "storageType": "u", "pathOrInlineDv": name, "offset": 1, "sizeInBytes": 1, "cardinality": 1
+            }))
+            .unwrap()
+        });
+        LoggedFile {
+            path: path.to_owned(),
+            size: Some(1),
+            partition_values: None,
+            data_change: true,
+            deletion_vector: vector,
+            stats: None,
+        }
+    }
+
+    fn commit(removed: &[LoggedFile], added: &[LoggedFile]) -> Commit {
+        Commit { removed: removed.to_vec(), added: added.to_vec(), ..Commit::default() }
+    }
+
+    #[test]
+    fn what_one_commit_adds_and_a_later_one_removes_cancels_out() {
+        let net = Net::of(vec![commit(&[], &[file("a", None)]), commit(&[file("a", None)], &[file("b", None)])]);
+        assert_eq!(net.summary(), "1 file added");
+    }
+
+    #[test]
+    fn deletion_vectors_that_follow_each_other_make_one_step() {
+        let net = Net::of(vec![
+            commit(&[file("a", None)], &[file("a", Some("1"))]),
+            commit(&[file("a", Some("1"))], &[file("a", Some("2"))]),
+        ]);
+        let at = &net.paths["a"];
+        assert_eq!((at.removed.len(), at.added.len()), (1, 1));
+        assert!(at.removed[0].deletion_vector.is_none() && at.added[0].deletion_vector.is_some());
+        assert_eq!(net.summary(), "1 file with other rows marked as deleted");
+    }
+
+    #[test]
+    fn a_file_whose_rows_are_marked_and_that_is_removed_then_counts_whole() {
+        let net =
+            Net::of(vec![commit(&[file("a", None)], &[file("a", Some("1"))]), commit(&[file("a", Some("1"))], &[])]);
+        assert_eq!(net.summary(), "1 file removed");
+        assert!(net.paths["a"].removed[0].deletion_vector.is_none());
+    }
+
+    #[test]
+    fn moving_rows_between_files_changes_nothing() {
+        let moved = |path: &str| LoggedFile { data_change: false, ..file(path, None) };
+        let net = Net::of(vec![commit(&[moved("a"), moved("b")], &[moved("c")])]);
+        assert!(net.paths.is_empty() && net.feed.is_empty());
+    }
+
+    #[test]
+    fn the_change_feed_of_a_commit_tells_alone() {
+        let with_feed = Commit { feed: vec![file("f", None)], ..commit(&[file("a", None)], &[file("b", None)]) };
+        assert_eq!(Net::of(vec![with_feed]).summary(), "1 file of the change feed");
+    }
+}

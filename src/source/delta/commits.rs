@@ -1,0 +1,131 @@
+//! The commits of a Delta log, one file each, by what they say of data.
+//!
+//! The kernel replays a log into a state; the way between two states has to be read from the commits themselves. Their
+//! form is that of the Delta protocol, section "Actions".
+
+use std::collections::HashMap;
+
+use delta_kernel::Version;
+use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::ObjectStoreExt as _;
+use serde::Deserialize;
+
+use crate::domain::{Error, Result};
+
+use crate::source::failure::{Wanted, corrupt, store_error};
+use crate::source::io::block_on;
+use crate::source::object_store::Location;
+
+use super::files::LoggedVector;
+
+/// Commits that are fetched at a time.
+const AT_ONCE: usize = 8;
+
+/// What one commit says of data.
+#[derive(Debug, Default)]
+pub(super) struct Commit {
+    pub(super) added: Vec<LoggedFile>,
+    pub(super) removed: Vec<LoggedFile>,
+    /// Files of the change feed: where there are any, they alone tell what the commit changed.
+    pub(super) feed: Vec<LoggedFile>,
+    /// Whether it sets the table's columns or properties.
+    pub(super) sets_metadata: bool,
+}
+
+/// A file as a commit describes it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LoggedFile {
+    pub(super) path: String,
+    pub(super) size: Option<i64>,
+    pub(super) partition_values: Option<HashMap<String, Option<String>>>,
+    /// Whether rows of the table come or go with it; a mere reorganisation says no.
+    #[serde(default = "yes")]
+    pub(super) data_change: bool,
+    pub(super) deletion_vector: Option<LoggedVector>,
+    pub(super) stats: Option<String>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Action {
+    add: Option<LoggedFile>,
+    remove: Option<LoggedFile>,
+    cdc: Option<LoggedFile>,
+    meta_data: Option<serde::de::IgnoredAny>,
+}
+
+/// The file of a commit in the log.
+pub(super) fn file_name(version: Version) -> String {
+    format!("{version:020}.json")
+}
+
+/// Reads the commits of these versions in their order. `None` where the log no longer holds all of them. Blocks.
+///
+/// # Errors
+/// [`crate::domain::Code::SourceCorrupt`] and those of the store.
+pub(super) fn read(location: &Location, versions: std::ops::RangeInclusive<Version>) -> Result<Option<Vec<Commit>>> {
+    let log = location.path.clone().join("_delta_log");
+    let store = location.store.clone();
+    let fetched = block_on(async move {
+        let fetch = |version| {
+            let (store, path) = (store.clone(), log.clone().join(file_name(version)));
+            async move { store.get(&path).await?.bytes().await.map(|bytes| (version, bytes)) }
+        };
+        let commits = futures::stream::iter(versions.map(fetch)).buffered(AT_ONCE);
+        commits.try_collect::<Vec<_>>().await
+    })?;
+    let place = location.display();
+    let fetched = match fetched {
+        Ok(fetched) => fetched,
+        Err(object_store::Error::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(store_error(error, Wanted::Source, format!("the log of {place}"))),
+    };
+    let commits = fetched.into_iter().map(|(version, bytes)| {
+        let broken = |error| corrupt(format!("{} in the log of {place}", file_name(version)), error);
+        parse(&bytes).map_err(broken)
+    });
+    commits.collect::<Result<_, Error>>().map(Some)
+}
+
+fn parse(bytes: &[u8]) -> serde_json::Result<Commit> {
+    let mut commit = Commit::default();
+    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+        let action: Action = serde_json::from_slice(line)?;
+        commit.added.extend(action.add);
+        commit.removed.extend(action.remove);
+        commit.feed.extend(action.cdc);
+        commit.sets_metadata |= action.meta_data.is_some();
+    }
+    Ok(commit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_read_whatever_else_it_holds() {
+        let commit = br#"
+{"commitInfo":{"operation":"MERGE"}}
+{"add":{"path":"a%20b","size":7,"partitionValues":{"p":null},"modificationTime":1,"dataChange":false,"stats":"{}"}}
+{"remove":{"path":"c","deletionTimestamp":1,"deletionVector":{"storageType":"u","pathOrInlineDv":"x","offset":4,"sizeInBytes":3,"cardinality":2}}}
+{"cdc":{"path":"_change_data/d","size":1,"partitionValues":{},"dataChange":false}}
+"#;
+        let commit = parse(commit).unwrap();
+        assert!(!commit.added[0].data_change && commit.removed[0].data_change);
+        assert_eq!(commit.added[0].partition_values.as_ref().unwrap()["p"], None);
+        assert!(commit.removed[0].deletion_vector.is_some() && commit.removed[0].size.is_none());
+        assert_eq!(commit.feed.len(), 1);
+        assert!(!commit.sets_metadata);
+    }
+
+    #[test]
+    fn a_line_that_is_no_json_is_an_error() {
+        assert!(parse(b"{\"add\":{}}\nnot json").is_err());
+    }
+}
