@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, TimeDelta, TimeZone as _, Timelike as _, Utc};
 use chrono_tz::Tz;
 use croner::parser::{CronParser, Seconds, Year};
 
@@ -30,7 +30,12 @@ pub struct CronSchedule {
     expression: String,
     cron: croner::Cron,
     timezone: Tz,
+    /// Whether it names its minutes and hours.
+    at_fixed_times: bool,
 }
+
+/// Longer than any clock is set forward.
+const LONGEST_GAP_MINUTES: i64 = 48 * 60;
 
 impl CronSchedule {
     /// Reads an expression.
@@ -39,7 +44,7 @@ impl CronSchedule {
     /// What is wrong with it, for a person.
     pub fn new(expression: &str, timezone: Tz) -> Result<CronSchedule, String> {
         let fields: Vec<&str> = expression.split_whitespace().collect();
-        let [_, _, day_of_month, _, day_of_week] = fields.as_slice() else {
+        let [minute, hour, day_of_month, _, day_of_week] = fields.as_slice() else {
             return Err(format!("it has {} fields, not five", fields.len()));
         };
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '*' | '/' | ',' | '-');
@@ -54,7 +59,8 @@ impl CronSchedule {
         let parser =
             CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).dom_and_dow(both_days).build();
         let cron = parser.parse(&fields.join(" ")).map_err(|error| error.to_string())?;
-        let schedule = CronSchedule { expression: fields.join(" "), cron, timezone };
+        let at_fixed_times = !minute.starts_with('*') && !hour.starts_with('*');
+        let schedule = CronSchedule { expression: fields.join(" "), cron, timezone, at_fixed_times };
         if schedule.next_after(DateTime::UNIX_EPOCH).is_none() {
             return Err("no day ever matches it".to_owned());
         }
@@ -77,7 +83,27 @@ impl CronSchedule {
     #[must_use]
     pub fn next_after(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let local = instant.with_timezone(&self.timezone);
-        Some(self.cron.find_next_occurrence(&local, false).ok()?.with_timezone(&Utc))
+        if !self.at_fixed_times {
+            return Some(self.cron.find_next_occurrence(&local, false).ok()?.with_timezone(&Utc));
+        }
+        // By the clock on the wall, which may skip a time or show it twice.
+        let mut wall = local.naive_local();
+        loop {
+            wall = self.cron.find_next_occurrence(&wall, false).ok()?;
+            let found = self.first_instant(wall)?;
+            if found > instant {
+                return Some(found);
+            }
+        }
+    }
+
+    /// When the clock on the wall first shows a time or, where it skips it, goes on.
+    fn first_instant(&self, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
+        (0..LONGEST_GAP_MINUTES).find_map(|minutes| {
+            let shown = wall.checked_add_signed(TimeDelta::minutes(minutes))?;
+            let shown = if minutes == 0 { shown } else { shown.with_second(0)? };
+            Some(self.timezone.from_local_datetime(&shown).earliest()?.with_timezone(&Utc))
+        })
     }
 }
 

@@ -18,11 +18,18 @@ const MAGIC: u32 = 1_681_511_377;
 /// A Delta table in a local folder, seen as its log. It must not have a checkpoint.
 pub(crate) struct DeltaLog {
     dir: PathBuf,
+    /// The column, a `bigint`, by which rows are chosen.
+    column: &'static str,
 }
 
 impl DeltaLog {
     pub(crate) fn of(dir: &Path) -> DeltaLog {
-        DeltaLog { dir: dir.to_owned() }
+        DeltaLog { dir: dir.to_owned(), column: "id" }
+    }
+
+    /// Chooses rows by this column instead of `id`.
+    pub(crate) fn by(self, column: &'static str) -> DeltaLog {
+        DeltaLog { column, ..self }
     }
 
     fn commit_file(&self, version: u64) -> PathBuf {
@@ -65,7 +72,7 @@ impl DeltaLog {
         files
     }
 
-    /// In one commit: marks the rows whose `id` is wanted as deleted, and adds a file of new rows if there are any, to
+    /// In one commit: marks the rows whose number in the column is wanted as deleted, and adds a file of new rows if there are any, to
     /// the partition of these values.
     pub(crate) fn mark_and_add(&self, gone: impl Fn(i64) -> bool, new: Option<&RecordBatch>) {
         let mut actions = vec![json!({"commitInfo": {"operation": "MERGE", "timestamp": 1_700_000_000_000_i64}})];
@@ -109,14 +116,14 @@ impl DeltaLog {
         self.commit(&actions);
     }
 
-    /// The `id` of every row of a file, marked ones included.
+    /// The column of every row of a file, marked ones included.
     fn ids(&self, path: &str) -> Vec<i64> {
         let file = std::fs::File::open(self.dir.join(path)).unwrap();
         let batches = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
         batches
             .flat_map(|batch| {
                 let batch = batch.unwrap();
-                batch.column_by_name("id").unwrap().as_primitive::<Int64Type>().values().to_vec()
+                batch.column_by_name(self.column).unwrap().as_primitive::<Int64Type>().values().to_vec()
             })
             .collect()
     }

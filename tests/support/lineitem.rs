@@ -167,8 +167,13 @@ fn batches_of(range: Range<u64>) -> impl Iterator<Item = RecordBatch> {
 
 /// Writes the first `count` rows as a Delta table of several files.
 pub(crate) async fn write(dir: &Path, count: u64) -> LakeTable {
+    write_with(dir, count, &[]).await
+}
+
+/// The same, as a table with these properties.
+pub(crate) async fn write_with(dir: &Path, count: u64, properties: &[(&str, &str)]) -> LakeTable {
     let file_rows = FILE_ROWS.min(count.div_ceil(4).max(1));
-    let mut table = LakeTable::create(dir, &rows(0..0).schema(), Vec::new()).await;
+    let mut table = LakeTable::create_with(dir, &rows(0..0).schema(), Vec::new(), &[], properties).await;
     for start in (0..count).step_by(file_rows as usize) {
         table.append(batches_of(start..(start + file_rows).min(count)).collect()).await;
     }

@@ -74,6 +74,12 @@ impl Items {
         self.rows += 1;
     }
 
+    /// Writes all rows of the lake's table anew, with one more.
+    pub(crate) async fn rewrite(&mut self) {
+        self.rows += 1;
+        self.lake.overwrite(vec![LakeTable::numbered(0..self.rows).1]).await;
+    }
+
     /// A session of a superuser.
     pub(crate) async fn sql(&self) -> Session {
         self.connector.connect(Purpose::Control, "tests").await.unwrap()
@@ -162,6 +168,10 @@ impl Items {
              WHERE relnamespace = 'lakegate_data'::regnamespace AND relkind <> 'i' AND NOT EXISTS ( \
                SELECT FROM lakegate.generations g WHERE c.relname = 'items__g' || g.generation \
                AND g.published_at IS NOT NULL AND g.retired_at IS NULL)";
+        let staged = "SELECT 'rows in ' || relname FROM pg_class WHERE relnamespace = 'lakegate'::regnamespace \
+             AND relname ~ '^g[0-9]+_(coming|going)$' AND (xpath('/row/c/text()', query_to_xml( \
+               format('SELECT count(*) AS c FROM lakegate.%I', relname), false, true, '')))[1]::text <> '0'";
+        let sql = &format!("{sql} UNION ALL {staged}");
         let session = self.sql().await;
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
         loop {

@@ -1,0 +1,174 @@
+//! What refreshes of a large table cost, against loading it anew: one row in a thousand is changed, one removed and one
+//! added each time, spread over the whole table.
+//!
+//! `LAKEGATE_TEST_REFRESH_ROWS` says how many rows (20,000 unless set), `LAKEGATE_TEST_REFRESH_ROUNDS` how often each
+//! kind is measured (once unless set), `LAKEGATE_TEST_BINARY` which binary does it; `scripts/measure-refresh.sh` sets
+//! them.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::Int64Type;
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
+use serde_json::Value;
+
+use crate::support::delta_log::DeltaLog;
+use crate::support::lake::LakeTable;
+use crate::support::lineitem;
+use crate::support::project::TestProject;
+
+fn number(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).map_or(otherwise, |text| text.parse().expect("a number"))
+}
+
+struct Measure {
+    project: TestProject,
+    lake: LakeTable,
+    rows: u64,
+    /// Rows that were added.
+    added: u64,
+}
+
+impl Measure {
+    async fn new(rows: u64, properties: &[(&str, &str)]) -> Measure {
+        let project = TestProject::new().await;
+        project.pipeline("lineitem", "source: lake/lineitem\nprimary_key: [l_orderkey, l_linenumber]\n");
+        let lake = lineitem::write_with(&project.path("lake/lineitem"), rows, properties).await;
+        project.sync("lineitem").await;
+        Measure { project, lake, rows, added: 0 }
+    }
+
+    /// Rows beyond all others.
+    fn new_rows(&mut self) -> RecordBatch {
+        let count = (self.rows / 1_000).max(1);
+        let start = self.rows + self.added;
+        self.added += count;
+        lineitem::rows(start..start + count)
+    }
+
+    /// Syncs after a checkpoint, so that none falls into the measured time.
+    async fn sync(&self, arguments: &[&str]) -> Value {
+        self.project.sql().await.batch_execute("CHECKPOINT").await.unwrap();
+        let mut all = vec!["sync", "lineitem", "--output", "json"];
+        all.extend(arguments);
+        self.project.run(&all).await.ok().json().remove(0)
+    }
+
+    /// Runs a kind of change and its refresh some times; prints and returns the median seconds.
+    async fn rounds(&mut self, what: &str, change: impl AsyncFn(&mut Measure, u64)) -> f64 {
+        let mut seconds = Vec::new();
+        let mut last = Value::Null;
+        for round in 0..number("LAKEGATE_TEST_REFRESH_ROUNDS", 1) {
+            change(self, round).await;
+            last = self.sync(&[]).await;
+            assert_eq!(last["mode"], "merge", "{last}");
+            seconds.push(last["seconds"]["total"].as_f64().unwrap());
+        }
+        seconds.sort_by(f64::total_cmp);
+        let median = seconds[seconds.len() / 2];
+        let counts =
+            ["rows_read", "rows_inserted", "rows_updated", "rows_deleted", "bytes_read"].map(|name| &last[name]);
+        println!(
+            "{} rows, {what}: median {median:.3} s of {seconds:.3?}; read, inserted, updated, deleted, bytes read: \
+             {counts:?}; seconds {}",
+            self.rows, last["seconds"]
+        );
+        median
+    }
+
+    async fn full(&self) -> f64 {
+        let mut seconds = Vec::new();
+        for _ in 0..number("LAKEGATE_TEST_REFRESH_ROUNDS", 1) {
+            seconds.push(self.sync(&["--full"]).await["seconds"]["total"].as_f64().unwrap());
+        }
+        seconds.sort_by(f64::total_cmp);
+        let median = seconds[seconds.len() / 2];
+        println!("{} rows, loaded anew: median {median:.3} s of {seconds:.3?}", self.rows);
+        median
+    }
+
+    async fn verify(&self) {
+        self.project.run(&["verify", "lineitem"]).await.ok();
+    }
+}
+
+/// Orders, and so their lines, are numbered with gaps: of every 32 numbers the first 8 are used.
+fn one_in_a_thousand(order: i64, round: u64, which: i64) -> bool {
+    order % 4_000 == 1 + which + 32 * (round as i64 % 100)
+}
+
+fn condition(round: u64, which: i64) -> String {
+    format!("l_orderkey % 4000 = {}", 1 + which + 32 * (round as i64 % 100))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_feed_makes_the_refresh_as_small_as_the_change() {
+    let rows = number("LAKEGATE_TEST_REFRESH_ROWS", 20_000);
+    let mut measure = Measure::new(rows, &[("delta.enableChangeDataFeed", "true")]).await;
+    let full = measure.full().await;
+    let median = measure
+        .rounds("change feed", async |measure, round| {
+            measure.lake.update("l_comment", "'changed'", &condition(round, 0)).await;
+            measure.lake.delete(&condition(round, 1)).await;
+            let new = measure.new_rows();
+            measure.lake.append(vec![new]).await;
+        })
+        .await;
+    println!("change feed: {:.1} % of loading anew", median / full * 100.0);
+    let none = measure.sync(&[]).await;
+    assert_eq!(none["mode"], "noop");
+    println!("no change: {} s", none["seconds"]["total"]);
+    measure.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletion_vectors_make_the_refresh_as_small_as_the_change() {
+    let rows = number("LAKEGATE_TEST_REFRESH_ROWS", 20_000);
+    let mut measure = Measure::new(rows, &[("delta.enableDeletionVectors", "true")]).await;
+    let log = DeltaLog::of(&measure.project.path("lake/lineitem")).by("l_orderkey");
+    let full = measure.full().await;
+    let median = measure
+        .rounds("deletion vectors", async |measure, round| {
+            let changed = changed(measure.rows, round);
+            let new = measure.new_rows();
+            let written = arrow_select::concat::concat_batches(&changed.schema(), [&changed, &new]).unwrap();
+            let gone = |order| one_in_a_thousand(order, round, 0) || one_in_a_thousand(order, round, 1);
+            log.mark_and_add(gone, Some(&written));
+        })
+        .await;
+    println!("deletion vectors: {:.1} % of loading anew", median / full * 100.0);
+    measure.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_files_that_are_all_rewritten_only_the_rows_that_differ_are_sent() {
+    let rows = number("LAKEGATE_TEST_REFRESH_ROWS", 20_000);
+    let mut measure = Measure::new(rows, &[]).await;
+    let full = measure.full().await;
+    let median = measure
+        .rounds("all files rewritten", async |measure, round| {
+            measure.lake.update("l_comment", "'changed'", &condition(round, 0)).await;
+            measure.lake.delete(&condition(round, 1)).await;
+            let new = measure.new_rows();
+            measure.lake.append(vec![new]).await;
+        })
+        .await;
+    println!("all files rewritten: {:.1} % of loading anew", median / full * 100.0);
+    measure.verify().await;
+}
+
+/// The rows that a round changes, as they become.
+fn changed(rows: u64, round: u64) -> RecordBatch {
+    let chosen = lineitem::batches(rows).map(|batch| {
+        let orders = batch.column(0).as_primitive::<Int64Type>();
+        let wanted: BooleanArray =
+            orders.values().iter().map(|order| Some(one_in_a_thousand(*order, round, 0))).collect();
+        arrow_select::filter::filter_record_batch(&batch, &wanted).unwrap()
+    });
+    let chosen: Vec<RecordBatch> = chosen.filter(|batch| batch.num_rows() > 0).collect();
+    let all = arrow_select::concat::concat_batches(&lineitem::rows(0..0).schema(), &chosen).unwrap();
+    let comments: ArrayRef = Arc::new(StringArray::from_iter_values((0..all.num_rows()).map(|_| "changed")));
+    let mut columns = all.columns().to_vec();
+    *columns.last_mut().unwrap() = comments;
+    RecordBatch::try_new(all.schema(), columns).unwrap()
+}
