@@ -32,7 +32,8 @@ pub(super) fn render(port: u16, memory: u64) -> String {
         // Nothing is replicated from here, so tables and indexes made and filled in one transaction need no WAL.
         ("wal_level", "minimal".into()),
         ("max_wal_senders", "0".into()),
-        ("wal_compression", "on".into()),
+        // Compressing a page takes several times as long as writing it, and merges touch many pages after a checkpoint.
+        ("wal_compression", "off".into()),
         ("max_wal_size", megabytes(max_wal_size)),
         ("min_wal_size", "512MB".into()),
         ("checkpoint_timeout", "15min".into()),
