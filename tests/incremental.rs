@@ -234,6 +234,43 @@ async fn a_table_that_somebody_changed_is_loaded_anew() {
 }
 
 #[tokio::test]
+async fn a_changed_value_that_is_to_go_is_noticed() {
+    let mut table = Table::new(10).await;
+    let sql = table.project.sql().await;
+    sql.batch_execute("UPDATE lakegate_data.items__g1 SET name = 'mine' WHERE id = 4").await.unwrap();
+    table.lake.update("name", "'x'", "id = 4").await;
+    let outcome = table.expect("snapshot", [10, 0, 0]).await;
+    assert!(reason(&outcome).ends_with("that were to go are not as the source had them"), "{outcome}");
+}
+
+#[tokio::test]
+async fn how_a_table_is_served_changes_with_a_merge_or_without_one() {
+    let mut table = Table::new(10).await;
+    table.lake.delete("id = 1").await;
+    table.declare("serve: {hide: [name]}\n");
+    table.expect("merge", [0, 0, 1]).await;
+    let sql = table.project.sql().await;
+    let hidden = async || -> String {
+        sql.query_one("SELECT policy ->> 'hide' FROM lakegate.tables", &[]).await.unwrap().get(0)
+    };
+    assert_eq!(hidden().await, "[\"name\"]");
+    table.lake.optimize().await;
+    table.lake.overwrite(vec![LakeTable::numbered(0..1).1, LakeTable::numbered(2..10).1]).await;
+    table.declare("serve: {hide: []}\n");
+    let outcome = table.expect("noop", [0, 0, 0]).await;
+    assert_eq!((hidden().await.as_str(), &outcome["publish_no"]), ("[]", &Value::from(3)));
+}
+
+#[tokio::test]
+async fn a_view_that_is_gone_is_made_anew() {
+    let mut table = Table::new(10).await;
+    table.project.sql().await.batch_execute("DROP VIEW lake.items").await.unwrap();
+    table.lake.delete("id = 1").await;
+    let outcome = table.expect("snapshot", [9, 0, 0]).await;
+    assert_eq!(reason(&outcome), "the published view has to be made anew");
+}
+
+#[tokio::test]
 async fn what_cannot_be_followed_is_loaded_anew_and_says_why() {
     let mut table = Table::new(10).await;
 

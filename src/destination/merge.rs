@@ -8,7 +8,7 @@ use tokio_postgres::{GenericClient, Row};
 use crate::domain::{Generation, Result, TableName, TableSchema};
 use crate::postgres::{Doing, quote};
 
-use super::{Destination, column_list};
+use super::{Destination, column_list, unused};
 
 /// Hashes of rows and keys in SQL, over columns of a table that goes by the name `t`.
 #[derive(Debug, Clone)]
@@ -107,11 +107,12 @@ impl Destination {
         let (coming, table) = (self.coming_rows(generation), self.table(name, generation));
         let going = self.going_keys(generation);
         let same = |a: &str, b: &str| same_key(schema, a, b);
+        let one = unused("one", schema);
         let query = format!(
-            "SELECT (SELECT string_agg(value, ', ') FROM json_each_text(row_to_json(k))) FROM ( \
+            "SELECT (SELECT string_agg(value, ', ') FROM json_each_text(row_to_json({one}))) FROM ( \
                  (SELECT {key} FROM {coming} GROUP BY {key} HAVING count(*) > 1) UNION \
                  (SELECT {n_key} FROM {coming} n WHERE EXISTS (SELECT FROM {table} t WHERE {t_n}) \
-                     AND NOT EXISTS (SELECT FROM {going} g WHERE {g_n})) LIMIT {SHOWN}) AS k",
+                     AND NOT EXISTS (SELECT FROM {going} g WHERE {g_n})) LIMIT {SHOWN}) AS {one}",
             n_key = key_list(schema, "n"),
             t_n = same("t", "n"),
             g_n = same("g", "n"),

@@ -13,10 +13,6 @@ use super::Destination;
 use super::copy::CopyTarget;
 use super::generation_table::column_definitions;
 
-/// Rows up to which a table is emptied row by row: TRUNCATE makes new files on disk, which costs as much as some
-/// thousand rows.
-const DELETED_UP_TO: u64 = 5_000;
-
 impl Destination {
     /// The quoted name of the table of rows on their way into a generation.
     pub(super) fn coming_rows(&self, generation: Generation) -> String {
@@ -35,7 +31,7 @@ impl Destination {
     /// Those of the server.
     pub async fn prepare_staging(
         &self,
-        client: &Client,
+        client: &mut Client,
         generation: Generation,
         schema: &TableSchema,
     ) -> Result<(CopyTarget, CopyTarget)> {
@@ -46,34 +42,24 @@ impl Destination {
             .await
             .doing(doing)?;
         if exists.get(0) {
-            let left = format!("SELECT EXISTS (SELECT FROM {coming}) OR EXISTS (SELECT FROM {going})");
-            if client.query_one(&left, &[]).await.doing(doing)?.get(0) {
-                client.batch_execute(&format!("TRUNCATE {coming}, {going}")).await.doing(doing)?;
-            }
+            self.empty_staging(&*client, generation).await?;
         } else {
             let columns = column_definitions(schema, |_| true);
             let keys = column_definitions(schema, |index| schema.key.contains(&index));
             let sql = format!("CREATE UNLOGGED TABLE {coming} ({columns}); CREATE UNLOGGED TABLE {going} ({keys})");
-            client.batch_execute(&sql).await.doing(doing)?;
-            self.make_private(client, &coming).await?;
-            self.make_private(client, &going).await?;
+            let transaction = client.transaction().await.doing(doing)?;
+            transaction.batch_execute(&sql).await.doing(doing)?;
+            self.make_private(&transaction, &coming).await?;
+            self.make_private(&transaction, &going).await?;
+            transaction.commit().await.doing(doing)?;
         }
         Ok((CopyTarget::new(coming, &schema.columns), CopyTarget::new(going, schema.key_columns())))
     }
 
-    /// Empties both tables, within the merge's transaction, of this many rows and keys.
-    pub async fn empty_staging(
-        &self,
-        transaction: &impl GenericClient,
-        generation: Generation,
-        rows: u64,
-    ) -> Result<()> {
+    /// Empties both tables. Row by row: TRUNCATE would wait for whoever reads them, a backup for example.
+    pub async fn empty_staging(&self, client: &impl GenericClient, generation: Generation) -> Result<()> {
         let (coming, going) = (self.coming_rows(generation), self.going_keys(generation));
-        let sql = if rows <= DELETED_UP_TO {
-            format!("DELETE FROM {coming}; DELETE FROM {going}")
-        } else {
-            format!("TRUNCATE {coming}, {going}")
-        };
-        transaction.batch_execute(&sql).await.doing("empty the tables of a merge")
+        let sql = format!("DELETE FROM {coming}; DELETE FROM {going}");
+        client.batch_execute(&sql).await.doing("empty the tables of a merge")
     }
 }

@@ -130,6 +130,14 @@ impl Destination {
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
+    /// Lets those of the roles read the published view that may not yet.
+    pub async fn grant_missing(&self, client: &impl GenericClient, name: &TableName, grants: &[String]) -> Result<()> {
+        for role in self.missing_grants(client, name, grants).await? {
+            self.let_read(client, &role, &[&self.schemas.published], &[self.view(name)]).await?;
+        }
+        Ok(())
+    }
+
     /// Takes away what default privileges have given to others on a view just made.
     async fn revoke_all(&self, transaction: &impl GenericClient, view: &str) -> Result<()> {
         let grantees = transaction

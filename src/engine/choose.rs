@@ -47,6 +47,7 @@ pub(super) async fn choose(
     source: &Source,
     mapping: &Mapping,
     same_definition: bool,
+    view_stands: bool,
     request: &SyncRequest,
 ) -> Result<Choice> {
     let Some(live) = live else {
@@ -55,7 +56,7 @@ pub(super) async fn choose(
     if request.full {
         return Ok(Choice::new(RunMode::Snapshot, "a full load was asked for"));
     }
-    let choice = follow(pipeline, live, source, mapping, same_definition).await?;
+    let choice = follow(pipeline, live, source, mapping, same_definition, view_stands).await?;
     if choice.mode == RunMode::Snapshot && pipeline.mode == Mode::Incremental {
         return Err(not_incremental(pipeline, &choice.reason));
     }
@@ -76,6 +77,7 @@ async fn follow(
     source: &Source,
     mapping: &Mapping,
     same_definition: bool,
+    view_stands: bool,
 ) -> Result<Choice> {
     let version = source.version();
     let snapshot = |reason: &str| Ok(Choice::new(RunMode::Snapshot, reason));
@@ -84,6 +86,9 @@ async fn follow(
     }
     if !same_definition {
         return snapshot("the pipeline's definition has changed");
+    }
+    if !view_stands {
+        return snapshot("the published view has to be made anew");
     }
     if live.source.version == version.version {
         return Ok(Choice::new(RunMode::Noop, format!("the source is still at version {}", version.version)));

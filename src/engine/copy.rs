@@ -99,6 +99,7 @@ impl Engine {
             let worker = Worker {
                 batches,
                 mapping: Arc::clone(&reading.mapping),
+                sent_mapping: reading.sent.clone(),
                 coverage,
                 rejects: rejects.clone(),
                 input,
@@ -155,6 +156,8 @@ impl Engine {
 struct Worker {
     batches: Batches,
     mapping: Arc<Mapping>,
+    /// Of what is sent, where that is less than what is hashed.
+    sent_mapping: Option<Arc<Mapping>>,
     coverage: Coverage,
     rejects: Rejects,
     input: CopyInput,
@@ -167,8 +170,8 @@ impl Worker {
     /// # Errors
     /// [`Code::ConnectionLost`] when the COPY ended first: its stream says why.
     fn run(self) -> Result<Checksum> {
-        let Worker { mut batches, mapping, coverage, mut rejects, input, sent } = self;
-        let mut encoder = RowEncoder::new(&mapping);
+        let Worker { mut batches, mapping, sent_mapping, coverage, mut rejects, input, sent } = self;
+        let mut encoder = RowEncoder::new(sent_mapping.as_deref().unwrap_or(&mapping));
         let mut hasher = RowHasher::new(&mapping, coverage);
         let mut push = |chunk: Bytes| {
             sent.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
@@ -177,7 +180,10 @@ impl Worker {
         push(copy_header())?;
         while let Some(batch) = batches.next()? {
             let prepared = mapping.prepare(&batch)?;
-            let encoded = encoder.encode(&prepared, &mut rejects, &mut push)?;
+            let encoded = match &sent_mapping {
+                Some(sent) => encoder.encode(&sent.prepare(&batch)?, &mut rejects, &mut push)?,
+                None => encoder.encode(&prepared, &mut rejects, &mut push)?,
+            };
             hasher.update(&prepared, &encoded.rejected)?;
             sent.rows_read.fetch_add(prepared.rows() as u64, Ordering::Relaxed);
             sent.rows.fetch_add(encoded.rows, Ordering::Relaxed);

@@ -10,7 +10,7 @@ use crate::domain::{
 };
 use crate::encode::{Mapping, plan_columns};
 use crate::postgres::{Purpose, Session};
-use crate::source::{ChangedRows, Source};
+use crate::source::{ChangedRows, Source, SourceSize};
 use crate::store::LoadedGeneration;
 use crate::transform::Transform;
 
@@ -152,9 +152,11 @@ impl Engine {
             schema_change::check(name, &change, pipeline.on_schema_change, same_definition)?;
         }
         check_names_of_columns(pipeline, &mapping.schema)?;
-        let choice = choose(pipeline, live.as_ref(), &source, &mapping, same_definition, request).await?;
         let facts =
             self.destination.preflight(session, name, &mapping.schema, &pipeline.grants, published.is_some()).await?;
+        let view_stands = facts.view_change == ViewChange::Replace;
+        let live_now = live.as_ref();
+        let choice = choose(pipeline, live_now, &source, &mapping, same_definition, view_stands, request).await?;
         let plan = self.describe(pipeline, &source, &mapping, &choice, &facts, live.as_ref(), &change);
         self.check_disk(&plan)?;
         Ok(Decided { plan, source, mapping, fingerprint, live, changes: choice.changes })
@@ -177,7 +179,7 @@ impl Engine {
         let rows = if pipeline.transform.is_none() { size.rows } else { None };
         let estimated_bytes = match mode {
             RunMode::Noop => 0,
-            _ => size.bytes * GROWTH + size.rows.unwrap_or_default() * ROW_OVERHEAD,
+            _ => estimated_bytes(size),
         };
         // The number is drawn when the run begins; until then the next one stands for it.
         let generation = Generation(live.map_or(1, |live| live.generation.0 + 1));
@@ -233,6 +235,12 @@ impl Engine {
         }
     }
 
+    /// As [`Engine::check_disk`], for a load of the whole source in place of the planned changes.
+    pub(super) fn check_disk_of_whole(&self, decided: &mut Decided) -> Result<()> {
+        decided.plan.estimated_bytes = estimated_bytes(decided.source.size());
+        self.check_disk(&decided.plan)
+    }
+
     /// Refuses a load that cannot fit on the embedded server's disk. Disks of other servers cannot be seen from here.
     fn check_disk(&self, plan: &Plan) -> Result<()> {
         let Some(directory) = &self.data_directory else { return Ok(()) };
@@ -253,6 +261,10 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+fn estimated_bytes(size: SourceSize) -> u64 {
+    size.bytes * GROWTH + size.rows.unwrap_or_default() * ROW_OVERHEAD
 }
 
 /// Columns that the pipeline names elsewhere must be among the published ones.

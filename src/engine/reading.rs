@@ -34,6 +34,8 @@ pub(super) struct Reading {
     pub(super) mapping: Arc<Mapping>,
     /// Reading stops when this is dropped.
     pub(super) control: ReadControl,
+    /// The mapping of what is sent, where that is not all that is read.
+    pub(super) sent: Option<Arc<Mapping>>,
     /// How many rows were picked to be read.
     picked: Option<u64>,
 }
@@ -52,11 +54,23 @@ impl Reading {
         Reading::of_scan(scan, mapping, picks.map(|picks| picks.len() as u64))
     }
 
+    /// Sends the keys of the rows alone.
+    pub(super) fn keys_only(mut self) -> Reading {
+        self.sent = Some(Arc::new(self.mapping.of_key()));
+        self
+    }
+
     fn of_scan(scan: Scan, mapping: &Mapping, picked: Option<u64>) -> Result<Reading> {
         let mapping = Arc::new(mapping.bound_to(&scan.schema)?);
         let stop = scan.cancel.clone();
         let control = ReadControl::Scan { totals: scan.totals, stop, _guard: scan.cancel.drop_guard() };
-        Ok(Reading { workers: scan.workers.into_iter().map(Batches::Scan).collect(), mapping, control, picked })
+        Ok(Reading {
+            workers: scan.workers.into_iter().map(Batches::Scan).collect(),
+            mapping,
+            control,
+            sent: None,
+            picked,
+        })
     }
 
     /// How many rows there must have been, by footers and deletion vectors, or by what was picked; a transform may yield
@@ -108,7 +122,7 @@ pub(super) async fn read(
         let transform = Transform::plan(Arc::clone(source), sql, workers, budget).await?;
         let control = ReadControl::Transform(transform.scans());
         let workers = transform.execute().await?.into_iter().map(Batches::Transform).collect();
-        return Ok(Reading { workers, mapping: Arc::new(mapping.clone()), control, picked: None });
+        return Ok(Reading { workers, mapping: Arc::new(mapping.clone()), control, sent: None, picked: None });
     }
     let columns: Vec<String> = mapping.schema.columns.iter().map(|column| column.source.clone()).collect();
     Reading::of_scan(source.scan(Some(&columns), workers, budget)?, mapping, None)

@@ -62,7 +62,9 @@ impl Engine {
         };
         let request = SyncRequest { trigger: Trigger::Rollback, pause: Some(PAUSED), ..SyncRequest::manual() };
         let request = match (found, to_version) {
-            (Some(generation), _) => SyncRequest { republish: Some(generation.generation), ..request },
+            (Some(kept), _) => {
+                SyncRequest { republish: Some((kept.generation, kept.source.version.clone())), ..request }
+            }
             (None, Some(version)) => SyncRequest { at: Some(SourcePin::Version(version)), full: true, ..request },
             (None, None) => return Err(not_kept(pipeline, to, &kept)),
         };
@@ -75,7 +77,7 @@ impl Engine {
         &self,
         session: &mut Session,
         pipeline: &Pipeline,
-        generation: Generation,
+        (generation, version): (Generation, &str),
         held: &Held,
         request: &SyncRequest,
     ) -> Result<RunOutcome> {
@@ -85,6 +87,15 @@ impl Engine {
         let Some(kept) = kept.filter(|kept| kept.retired_at.is_none()) else {
             return Err(not_kept(pipeline, Some(generation), &[]));
         };
+        if kept.source.version != version {
+            // A refresh in place was faster than this rollback.
+            let detail = format!(
+                "generation {generation} of `{name}` stands at version {} by now, no longer at {version}",
+                kept.source.version
+            );
+            return Err(Error::new(Code::GenerationNotFound, detail)
+                .hint(format!("load that version: lakegate rollback {name} --to-version {version}")));
+        }
         let reason = format!("rolled back to generation {generation}");
         self.observer.observe(name, &Event::Planned { mode: RunMode::Snapshot, reason: &reason });
         self.destination.preflight(session, name, &kept.schema, &pipeline.grants, true).await?;

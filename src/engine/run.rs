@@ -26,8 +26,8 @@ impl Engine {
         if let Some(skipped) = self.skip_if_paused(&session, pipeline, request, held).await? {
             return Ok(skipped);
         }
-        if let Some(generation) = request.republish {
-            return self.republish(&mut session, pipeline, generation, held, request).await;
+        if let Some((generation, version)) = &request.republish {
+            return self.republish(&mut session, pipeline, (*generation, version), held, request).await;
         }
         if let Some(unchanged) = self.unchanged(&session, pipeline, request).await? {
             return self.confirm(&mut session, pipeline, unchanged, held, started).await;
@@ -46,6 +46,7 @@ impl Engine {
                 Err(error) if calls_for_a_snapshot(&error) => {
                     decided.plan.reason = format!("{}, but {}", decided.plan.reason, error.detail());
                     decided.plan.mode = RunMode::Snapshot;
+                    self.check_disk_of_whole(&mut decided)?;
                     self.announce(&session, held, &decided).await?;
                 }
                 other => return other,
@@ -75,25 +76,12 @@ impl Engine {
             return Err(Error::internal("nothing is published that could be changed"));
         };
         let merge = Merge { pipeline, decided, live, held, pause: request.pause, started };
-        let mut outcome = match &decided.changes {
-            Some(changes) => self.merge(session, &merge, changes).await?,
-            None => self.keep(session, &merge).await?,
-        };
         // Grants hang on the view, which a merge leaves alone.
-        if !self.destination.missing_grants(&**session, &pipeline.name, &pipeline.grants).await?.is_empty() {
-            let publication = Publication {
-                pipeline,
-                schema: decided.schema(),
-                replaces: Some(&live.schema),
-                generation: live.generation,
-                source_version: &decided.plan.source_version,
-                checked_by: Some(held.run),
-                pause: request.pause,
-                started,
-            };
-            self.publish(session, &publication, &held.lease, &mut outcome).await?;
+        self.destination.grant_missing(&**session, &pipeline.name, &pipeline.grants).await?;
+        match &decided.changes {
+            Some(changes) => self.merge(session, &merge, changes).await,
+            None => self.keep(session, &merge).await,
         }
-        Ok(outcome)
     }
 
     /// Loads a new generation and publishes it.

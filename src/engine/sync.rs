@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::{
-    Code, Error, Generation, Pipeline, Result, Retry, RunOutcome, RunState, SourcePin, spell_duration,
+    Code, Error, Generation, Pipeline, Result, Retry, RunMode, RunOutcome, RunState, SourcePin, spell_duration,
 };
 use crate::observe::Event;
 use crate::postgres::{Purpose, Session};
@@ -53,8 +53,8 @@ pub struct SyncRequest {
     pub wait: bool,
     /// Read this state of the source instead of the one the pipeline names.
     pub at: Option<SourcePin>,
-    /// Publish this kept generation again instead of reading the source.
-    pub republish: Option<Generation>,
+    /// Publish this kept generation again, if it still stands at this version, instead of reading the source.
+    pub republish: Option<(Generation, String)>,
     /// Stop the pipeline's schedule with the publish, for this reason.
     pub pause: Option<&'static str>,
 }
@@ -298,11 +298,14 @@ impl Engine {
             .map_err(|error| Error::internal("an error does not serialise").because(error))?;
         self.control.fail_run(&*session, held.run, state, &record).await?;
         let Some(run) = self.control.run(&*session, held.run).await? else { return Ok(None) };
-        if run.state == RunState::Succeeded.as_str() {
+        if [RunState::Succeeded, RunState::Skipped].iter().any(|state| run.state == state.as_str()) {
             return run.to_outcome(&pipeline.name).map(Some);
         }
-        if let Some(generation) = run.generation {
-            self.drop_own(&mut session, &pipeline.name, Generation(generation)).await?;
+        // Only what this run made, and nobody has ever seen, is its to drop.
+        let Some(generation) = run.generation.map(Generation) else { return Ok(None) };
+        let seen = self.control.generation(&*session, generation).await?.is_some_and(|one| one.published_at.is_some());
+        if run.mode.as_deref() == Some(RunMode::Snapshot.as_str()) && !seen {
+            self.drop_own(&mut session, &pipeline.name, generation).await?;
         }
         Ok(None)
     }

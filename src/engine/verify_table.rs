@@ -67,6 +67,11 @@ impl Engine {
         let schema = &reading.mapping.schema;
         let compared = self.compare(&session, pipeline, live.generation, schema, Coverage::Full, &expected).await;
         if let Err(error) = compared {
+            let now = self.control.generation(&*session, live.generation).await?;
+            if now.is_none_or(|now| now.source != live.source) {
+                return Err(Error::new(Code::RunInProgress, format!("`{name}` was refreshed while it was compared"))
+                    .hint("verify it again"));
+            }
             let error =
                 self.name_differing_columns(error, &session, pipeline, &source, &mapping, live.generation).await;
             return Err(match error.code() {

@@ -6,7 +6,6 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
 use futures::future::join_all;
 use rand::Rng as _;
 use tokio::sync::Semaphore;
@@ -43,50 +42,66 @@ pub async fn run(engine: Arc<Engine>, shutdown: CancellationToken) {
 
 async fn keep_fresh(engine: &Engine, pipeline: &Pipeline, slots: &Semaphore, shutdown: &CancellationToken) {
     let mut watch = Watch::new();
-    // Failures in a row that waiting may heal.
-    let mut failures: u32 = 0;
+    // In a row: questions that got no answer, and runs that failed.
+    let (mut unanswered, mut failures): (u32, u32) = (0, 0);
+    // Whether the last run failed in a way that a further try may heal, whatever the clock says.
+    let mut again = false;
     loop {
-        let pause = match until_due(engine, pipeline, &mut watch).await {
-            Ok(pause) if failures == 0 => pause,
-            Ok(_) => backoff(failures),
+        let due = tokio::select! {
+            () = shutdown.cancelled() => return,
+            due = until_due(engine, pipeline, &mut watch), if !again => due,
+            () = std::future::ready(()), if again => Ok(Duration::ZERO),
+        };
+        let pause = match due {
+            Ok(pause) => {
+                unanswered = 0;
+                pause
+            }
             Err(error) => {
                 tracing::warn!(pipeline = %pipeline.name, "whether it is due cannot be found out: {error}");
-                failures += 1;
-                backoff(failures)
+                unanswered += 1;
+                backoff(unanswered)
             }
         };
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-        }
-        if pause > Duration::ZERO && failures == 0 {
-            // Something may have happened meanwhile: a manual run, a pause.
-            continue;
+        if pause > Duration::ZERO {
+            // Asked again afterwards: something may have happened meanwhile, a manual run or a pause.
+            if rest(pause, shutdown).await { continue } else { return }
         }
         let Ok(_slot) = slots.acquire().await else { return };
         let request = SyncRequest { trigger: Trigger::Schedule, ..SyncRequest::manual() };
         let result = engine.sync(pipeline, &request, shutdown).await;
+        drop(_slot);
         if shutdown.is_cancelled() {
             return;
         }
-        failures = match result {
-            Err(failure) if failure.error.code().retry() != Retry::Never => failures + 1,
-            Err(_) => {
-                // What only a person or the source can mend is looked at again with the next tick, or after a while.
-                tokio::select! {
-                    () = shutdown.cancelled() => return,
-                    () = tokio::time::sleep(after_refusal(pipeline)) => 0,
-                }
-            }
-            Ok(_) => 0,
+        let Err(failure) = result else {
+            (failures, again) = (0, false);
+            continue;
         };
+        failures += 1;
+        again = failure.error.code().retry() != Retry::Never;
+        if !rest(after_failure(pipeline, failures, again, failure.run.is_some()), shutdown).await {
+            return;
+        }
     }
 }
 
-/// The pause after a run that failed and will fail again unless somebody mends something. A run of a clock has its next
-/// tick; one that follows its source would fail again at once.
-fn after_refusal(pipeline: &Pipeline) -> Duration {
-    if pipeline.schedule == Schedule::OnChange { HOUSEKEEPING } else { Duration::ZERO }
+/// Sleeps; false when it is time to end.
+async fn rest(pause: Duration, shutdown: &CancellationToken) -> bool {
+    tokio::select! {
+        () = shutdown.cancelled() => false,
+        () = tokio::time::sleep(pause) => true,
+    }
+}
+
+/// The pause after a run that failed. What only a person can mend waits for the next tick of the clock; without a clock,
+/// or where not even a run came of it, a pause that grows keeps the same failure from being repeated at once.
+fn after_failure(pipeline: &Pipeline, failures: u32, may_heal: bool, was_a_run: bool) -> Duration {
+    match pipeline.schedule {
+        Schedule::Every(interval) if may_heal => backoff(failures).min(interval),
+        Schedule::Every(_) | Schedule::Cron(_) if !may_heal && was_a_run => Duration::ZERO,
+        _ => backoff(failures),
+    }
 }
 
 /// The pause before the next try of a run that failed and may heal: doubled each time, with jitter, so that pipelines
@@ -97,7 +112,7 @@ fn backoff(failures: u32) -> Duration {
 }
 
 /// How long until the pipeline's next run; zero when it is due. At most [`HOUSEKEEPING`], so that a pause, a resume or a
-/// manual run is noticed.
+/// manual run is noticed. A table that has never been tried is due.
 async fn until_due(engine: &Engine, pipeline: &Pipeline, watch: &mut Watch) -> Result<Duration> {
     if pipeline.schedule == Schedule::OnChange {
         return watch.until_changed(engine, pipeline).await;
@@ -106,10 +121,12 @@ async fn until_due(engine: &Engine, pipeline: &Pipeline, watch: &mut Watch) -> R
     if engine.control().pipeline_state(&*session, &pipeline.name).await?.paused {
         return Ok(HOUSEKEEPING);
     }
-    let last = engine.control().last_start(&*session, &pipeline.name).await?;
+    let Some((last, now)) = engine.control().last_start(&*session, &pipeline.name).await? else {
+        return Ok(Duration::ZERO);
+    };
     let pause = match &pipeline.schedule {
-        Schedule::Every(interval) => due::until_interval(last, *interval, Utc::now()),
-        Schedule::Cron(cron) => due::until_cron(last, cron, Utc::now()),
+        Schedule::Every(interval) => due::until_interval(last, *interval, now),
+        Schedule::Cron(cron) => due::until_cron(last, cron, now),
         Schedule::Manual | Schedule::OnChange => Duration::MAX,
     };
     Ok(pause.min(HOUSEKEEPING))

@@ -13,7 +13,7 @@ use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, Field};
 use object_store::ObjectStore;
 
-use crate::domain::{Error, Result};
+use crate::domain::{Code, Error, Result};
 
 use super::SourceSize;
 use super::columns::{FileColumn, Origin, Target};
@@ -86,12 +86,13 @@ impl RowPlace {
     /// The place of the `offset`th row of a batch.
     ///
     /// # Errors
-    /// [`crate::domain::Code::Internal`] beyond 2 million files, 16,000 row groups or 268 million rows of one.
+    /// [`Code::NotIncremental`] beyond 2 million files, 16,000 row groups or 268 million rows of one.
     pub fn of(batch: BatchPlace, offset: usize) -> Result<RowPlace> {
         let row = batch.first_row + offset;
         if batch.file >> Self::FILE_BITS != 0 || batch.row_group >> Self::GROUP_BITS != 0 || row >> Self::ROW_BITS != 0
         {
-            return Err(Error::internal("a change of more files, row groups or rows than can be numbered"));
+            let detail = "the changes have more files, row groups or rows than can be numbered";
+            return Err(Error::new(Code::NotIncremental, detail));
         }
         let group = (batch.file as u64) << Self::GROUP_BITS | batch.row_group as u64;
         Ok(RowPlace(group << Self::ROW_BITS | row as u64))

@@ -219,7 +219,10 @@ impl Control {
     /// Notes that the run waits for the lock of its publish, or no longer does.
     pub async fn record_state(&self, client: &impl GenericClient, run: i64, state: RunState) -> Result<()> {
         client
-            .execute(&self.sql("UPDATE {control}.runs SET state = $2 WHERE run = $1"), &[&run, &state.as_str()])
+            .execute(
+                &self.sql("UPDATE {control}.runs SET state = $2 WHERE run = $1 AND finished_at IS NULL"),
+                &[&run, &state.as_str()],
+            )
             .await
             .doing("record the state of the run")?;
         Ok(())
@@ -326,18 +329,23 @@ impl Control {
         Ok(rows.iter().map(from_row).collect())
     }
 
-    /// When the newest run of a pipeline that counts for its schedule began.
-    pub async fn last_start(&self, client: &impl GenericClient, pipeline: &TableName) -> Result<Option<DateTime<Utc>>> {
+    /// When the newest run of a pipeline that counts for its schedule began, and what time it is now, both by the clock
+    /// of the server.
+    pub async fn last_start(
+        &self,
+        client: &impl GenericClient,
+        pipeline: &TableName,
+    ) -> Result<Option<(DateTime<Utc>, DateTime<Utc>)>> {
         let row = client
             .query_opt(
                 &self.sql(
-                    "SELECT started_at FROM {control}.runs WHERE pipeline = $1 AND state <> 'cancelled' \
+                    "SELECT started_at, clock_timestamp() FROM {control}.runs WHERE pipeline = $1 AND state <> 'cancelled' \
                      ORDER BY run DESC LIMIT 1",
                 ),
                 &[&pipeline.as_str()],
             )
             .await
             .doing("read the last run")?;
-        Ok(row.map(|row| row.get(0)))
+        Ok(row.map(|row| (row.get(0), row.get(1))))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use tokio_postgres::error::SqlState;
 
 use crate::destination::{MergeSql, Merged};
-use crate::domain::{Code, Error, Result, RunOutcome, RunState};
+use crate::domain::{Code, Error, OnBadRow, Result, RunOutcome, RunState};
 use crate::encode::{hash_sql, key_hash_sql};
 use crate::observe::{Event, Stage};
 use crate::postgres::{Doing, Session, quote, sqlstate};
@@ -63,9 +63,13 @@ impl Engine {
         check(name.as_str(), staged, &merged)?;
         let rows_after = live.rows + merged.inserted.rows as i64 - merged.deleted as i64;
         refuse_empty(pipeline, decided, rows_after.unsigned_abs())?;
+        let rows_there = decided.source.size().rows.filter(|_| pipeline.on_bad_row == OnBadRow::Fail);
+        if let Some(rows) = rows_there.filter(|rows| i64::try_from(*rows) != Ok(rows_after)) {
+            let detail = format!("`{name}` would have {rows_after} rows, the source has {rows}");
+            return Err(Error::new(Code::NotIncremental, detail));
+        }
         let touched = self.destination.touched_keys(&transaction, generation, &sql, KEYS_LISTED).await?;
-        let rows = staged.coming.rows_stored + staged.going;
-        self.destination.empty_staging(&transaction, generation, rows).await?;
+        self.destination.empty_staging(&transaction, generation).await?;
         let checksum = running_sum(live.checksum.as_deref(), &merged);
         let row = MergedRow {
             generation,
@@ -118,6 +122,12 @@ fn check(name: &str, staged: &Staged, merged: &Merged) -> Result<()> {
             ),
         )
         .hint("the published table is not what the source's history says; `lakegate sync --full` loads it anew"));
+    }
+    if merged.gone.sum != staged.going_sum {
+        return Err(Error::new(
+            Code::NotIncremental,
+            format!("the {going} rows of `{name}` that were to go are not as the source had them"),
+        ));
     }
     let sum = merged.updated.sum + merged.inserted.sum;
     if sum != staged.coming.checksum.sum {

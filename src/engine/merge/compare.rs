@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::future::try_join_all;
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::task::spawn_blocking;
 use twox_hash::XxHash3_128;
 
@@ -43,6 +43,7 @@ impl Engine {
         // Rows of the lake are not ours: nobody who writes them may know which of them hash alike.
         let seed: u64 = rand::random();
         let totals = scan.totals;
+        let stop = scan.cancel.clone();
         let _stop = scan.cancel.drop_guard();
         let comparing = scan.workers.into_iter().map(|worker| {
             let (changes, mapping, ledger) = (Arc::clone(changes), Arc::clone(&mapping), Arc::clone(&ledger));
@@ -50,8 +51,17 @@ impl Engine {
             spawn_blocking(move || enter(worker, &changes, &mapping, &ledger, policy, seed))
         });
         let stopped = |error| Error::internal("a reader stopped").because(error);
-        for entered in try_join_all(comparing).await.map_err(stopped)? {
-            entered?;
+        let mut comparing: FuturesUnordered<_> = comparing.collect();
+        let mut failure = None;
+        while let Some(entered) = comparing.next().await {
+            if let Err(error) = entered.map_err(stopped).flatten() {
+                // What stops one reader stops the others, which then say no more than that.
+                stop.cancel();
+                failure = failure.filter(|first: &Error| first.code() != Code::Cancelled).or(Some(error));
+            }
+        }
+        if let Some(error) = failure {
+            return Err(error);
         }
         let ledger = Arc::into_inner(ledger).ok_or_else(|| Error::internal("a reader outlives its scan"))?;
         let net = spawn_blocking(move || ledger.settle(workers, most)).await.map_err(stopped)??;

@@ -17,9 +17,9 @@ use std::time::Instant;
 use crate::domain::{Code, Error, OnBadRow, Pipeline, Result, RunMode, RunOutcome, RunState, StageSeconds};
 use crate::encode::Coverage;
 use crate::observe::{Event, Stage};
-use crate::postgres::Session;
+use crate::postgres::{Doing, Session};
 use crate::source::{ChangedRows, RowPlace};
-use crate::store::LoadedGeneration;
+use crate::store::{LoadedGeneration, PublishRow};
 
 use super::Engine;
 use super::copy::{Copied, CopyJob};
@@ -31,6 +31,8 @@ use super::sync::Held;
 const SHARE_MAX: u64 = 5;
 /// Fewer rows than that are always changed in place.
 const ALWAYS_UP_TO: u64 = 1_000;
+/// Bytes of the budget for each row that differs: its place, while the places of all are put together.
+const BYTES_PER_DIFFERENCE: u64 = 32;
 /// Rows for which one stream is enough.
 const ROWS_PER_STREAM: usize = 50_000;
 
@@ -50,6 +52,8 @@ pub(super) struct Staged {
     pub(super) coming: Copied,
     /// How many keys go.
     pub(super) going: u64,
+    /// The sum of the hashes of the rows that go, as the source had them.
+    pub(super) going_sum: i128,
 }
 
 impl Engine {
@@ -79,7 +83,8 @@ impl Engine {
         let net = if changes.only_added() {
             None
         } else {
-            let compared = self.compare_changes(pipeline, changes, &decided.mapping, most_changes(live)).await?;
+            let most = most_changes(live).min(self.run_budget() / BYTES_PER_DIFFERENCE);
+            let compared = self.compare_changes(pipeline, changes, &decided.mapping, most).await?;
             outcome.rows.read = compared.rows_read;
             outcome.rows.unchanged = compared.net.unchanged;
             outcome.bytes_read = compared.bytes_read;
@@ -102,7 +107,7 @@ impl Engine {
     }
 
     /// Ends the run of a source that moved on without a change of data.
-    pub(super) async fn keep(&self, session: &Session, merge: &Merge<'_>) -> Result<RunOutcome> {
+    pub(super) async fn keep(&self, session: &mut Session, merge: &Merge<'_>) -> Result<RunOutcome> {
         let Merge { pipeline, decided, live, held, started, .. } = *merge;
         let outcome = RunOutcome {
             source_version: Some(decided.plan.source_version.clone()),
@@ -114,12 +119,31 @@ impl Engine {
     }
 
     /// Ends a run that found no row to change.
-    async fn find_the_same(&self, session: &Session, merge: &Merge<'_>, mut outcome: RunOutcome) -> Result<RunOutcome> {
+    async fn find_the_same(
+        &self,
+        session: &mut Session,
+        merge: &Merge<'_>,
+        mut outcome: RunOutcome,
+    ) -> Result<RunOutcome> {
+        let doing = "note that no row differs";
         let name = &merge.pipeline.name;
         let published = self.control.published(&**session, name).await?;
-        let version = &merge.decided.plan.source_version;
-        self.control.note_same_rows(&**session, name, merge.live.generation, version).await?;
         outcome.publish_no = published.map(|published| published.publish_no);
+        let version = &merge.decided.plan.source_version;
+        let policy_differs = self.control.policy_differs(&**session, name, &merge.pipeline.serve).await?;
+        let transaction = session.transaction().await.doing(doing)?;
+        self.control.note_same_rows(&transaction, name, merge.live.generation, version).await?;
+        if policy_differs {
+            let publish = PublishRow {
+                name,
+                generation: merge.live.generation,
+                source_version: version,
+                schema: merge.decided.schema(),
+                policy: &merge.pipeline.serve,
+                checked_by: Some(merge.held.run),
+            };
+            outcome.publish_no = Some(self.control.record_publish(&transaction, &publish).await?);
+        }
         outcome.mode = RunMode::Noop;
         outcome.state = RunState::Skipped;
         if merge.decided.changes.is_some() {
@@ -127,7 +151,9 @@ impl Engine {
         }
         outcome.checksum.clone_from(&merge.live.checksum);
         outcome.seconds.total = merge.started.elapsed().as_secs_f64();
-        self.control.finish_run(&**session, &outcome).await?;
+        self.control.finish_run(&transaction, &outcome).await?;
+        self.control.fence(&transaction, &merge.held.lease).await?;
+        transaction.commit().await.doing(doing)?;
         Ok(outcome)
     }
 
@@ -135,7 +161,7 @@ impl Engine {
     /// rows come.
     async fn stage(
         &self,
-        session: &Session,
+        session: &mut Session,
         merge: &Merge<'_>,
         changes: &Arc<ChangedRows>,
         gone: Option<Vec<RowPlace>>,
@@ -149,12 +175,14 @@ impl Engine {
             None => self.streams(changes.size().bytes),
         };
         let budget = self.run_budget();
-        let mut going_keys = 0;
+        let (mut going_keys, mut going_sum) = (0, 0);
         if let Some(places) = gone.filter(|places| !places.is_empty()) {
-            let mapping = decided.mapping.of_key();
-            let reading = Reading::of_changes(changes, &mapping, Some(&places), streams(Some(&places)), budget)?;
+            let workers = streams(Some(&places));
+            // Whole rows are read and hashed; their keys are all that is sent.
+            let reading = Reading::of_changes(changes, &decided.mapping, Some(&places), workers, budget)?.keys_only();
             let job = CopyJob { pipeline, reading, target: going, coverage: Coverage::Full, rows_total: None };
-            going_keys = Box::pin(self.copy_rows(job, OnBadRow::Fail, held)).await?.rows_stored;
+            let copied = Box::pin(self.copy_rows(job, OnBadRow::Fail, held)).await?;
+            (going_keys, going_sum) = (copied.rows_stored, copied.checksum.sum);
         }
         let workers = streams(come.as_ref());
         let reading = Reading::of_changes(changes, &decided.mapping, come.as_deref(), workers, budget)?;
@@ -169,7 +197,7 @@ impl Engine {
             ),
             _ => error,
         })?;
-        Ok(Staged { coming, going: going_keys })
+        Ok(Staged { coming, going: going_keys, going_sum })
     }
 }
 
@@ -179,7 +207,22 @@ fn most_changes(live: &LoadedGeneration) -> u64 {
     (live.rows.unsigned_abs() / SHARE_MAX * 2).max(ALWAYS_UP_TO)
 }
 
-/// Whether a merge that failed like this can be made up for by a snapshot.
+/// Whether a merge that failed like this can be made up for by a snapshot: files that it had to read and a snapshot need
+/// not, a table that is not what the source's history says. Values that were written wrongly are a defect, which a
+/// snapshot might make as well.
 pub(super) fn calls_for_a_snapshot(error: &Error) -> bool {
-    matches!(error.code(), Code::NotIncremental | Code::CountMismatch | Code::ChecksumMismatch | Code::FileGone)
+    use Code::{CountMismatch, NotIncremental, SchemaMismatch, SourceAccess, SourceCorrupt, SourceUnavailable};
+    use Code::{FileGone, RowCountDisagrees, UnreadableFile};
+    matches!(
+        error.code(),
+        NotIncremental
+            | CountMismatch
+            | FileGone
+            | SourceAccess
+            | SourceUnavailable
+            | SourceCorrupt
+            | RowCountDisagrees
+            | SchemaMismatch
+            | UnreadableFile
+    )
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use delta_kernel::Version;
 
-use crate::domain::{Result, SourcePin};
+use crate::domain::{Code, Result, SourcePin};
 
 use crate::source::changes::{Found, Side};
 use crate::source::data_file::DataFile;
@@ -17,7 +17,7 @@ use crate::source::object_store::Location;
 
 use super::Table;
 use super::commits::{self, Commit, LoggedFile};
-use super::files::{LoggedFiles, recorded_rows};
+use super::files::LoggedFiles;
 
 /// More commits than that are not followed: a snapshot costs less than their history.
 const COMMITS_MAX: u64 = 1_000;
@@ -48,7 +48,12 @@ pub(super) fn since(table: &Table, location: &Location, from: &str) -> Result<Fo
 
 /// Whether the table had the same columns, found in the same way in its files, at an earlier version.
 fn same_columns(table: &Table, location: &Location, from: Version) -> Result<bool> {
-    let before = Table::load(location, Some(&SourcePin::Version(from)))?;
+    let before = match Table::load(location, Some(&SourcePin::Version(from))) {
+        Ok(before) => before,
+        // Its columns are not to be known any more.
+        Err(error) if error.code() == Code::VersionUnavailable => return Ok(false),
+        Err(error) => return Err(error),
+    };
     let (before, after) = (&before.snapshot, &table.snapshot);
     let (old, new) = (before.table_configuration(), after.table_configuration());
     Ok(before.schema() == after.schema()
@@ -135,9 +140,11 @@ impl Net {
     }
 }
 
-/// A file removed takes one added before it along, with the same deletion vector, and the other way round.
+/// A file removed takes one added before it along, with the same deletion vector, and the other way round. A file of
+/// another size was written over.
 fn cancel_or_keep(opposite: &mut Vec<LoggedFile>, own: &mut Vec<LoggedFile>, file: LoggedFile) {
-    match opposite.iter().position(|other| other.deletion_vector == file.deletion_vector) {
+    let same = |other: &LoggedFile| (&other.deletion_vector, other.size) == (&file.deletion_vector, file.size);
+    match opposite.iter().position(same) {
         Some(index) => {
             opposite.swap_remove(index);
         }
@@ -154,6 +161,9 @@ impl AtPath {
         files: &mut Vec<(DataFile, Side)>,
     ) -> Result<bool> {
         if let ([before], [after]) = (self.removed.as_slice(), self.added.as_slice()) {
+            if before.size != after.size {
+                return Ok(false);
+            }
             let (old, new) = (before.deletion_vector.as_ref(), after.deletion_vector.as_ref());
             for (marks, less, side) in [(new, old, Side::Before), (old, new, Side::After)] {
                 let Some(marks) = marks else { continue };
@@ -189,9 +199,8 @@ fn read_file(
     if partitioned && values.is_none() {
         return Ok(None);
     }
-    let rows = file.stats.as_deref().and_then(recorded_rows);
     let value_of = |name: &str| values.and_then(|values| values.get(name).cloned().flatten());
-    logged.file(&file.path, size, rows, live, value_of).map(Some)
+    logged.file(&file.path, size, file.rows, live, value_of).map(Some)
 }
 
 #[cfg(test)]
@@ -211,7 +220,7 @@ mod tests {
             partition_values: None,
             data_change: true,
             deletion_vector: vector,
-            stats: None,
+            rows: None,
         }
     }
 

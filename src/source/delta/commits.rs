@@ -16,7 +16,7 @@ use crate::source::failure::{Wanted, corrupt, store_error};
 use crate::source::io::block_on;
 use crate::source::object_store::Location;
 
-use super::files::LoggedVector;
+use super::files::{LoggedVector, recorded_rows};
 
 /// Commits that are fetched at a time.
 const AT_ONCE: usize = 8;
@@ -43,7 +43,13 @@ pub(super) struct LoggedFile {
     #[serde(default = "yes")]
     pub(super) data_change: bool,
     pub(super) deletion_vector: Option<LoggedVector>,
-    pub(super) stats: Option<String>,
+    /// Rows by the file's statistics, of which nothing else is kept.
+    #[serde(rename = "stats", default, deserialize_with = "rows_of_statistics")]
+    pub(super) rows: Option<u64>,
+}
+
+fn rows_of_statistics<'de, D: serde::Deserializer<'de>>(statistics: D) -> Result<Option<u64>, D::Error> {
+    Ok(Option::<String>::deserialize(statistics)?.and_then(|text| recorded_rows(&text)))
 }
 
 const fn yes() -> bool {
@@ -71,10 +77,11 @@ pub(super) fn file_name(version: Version) -> String {
 pub(super) fn read(location: &Location, versions: std::ops::RangeInclusive<Version>) -> Result<Option<Vec<Commit>>> {
     let log = location.path.clone().join("_delta_log");
     let store = location.store.clone();
+    // Parsed as they arrive: of a commit of many files, their statistics are most, and are not kept.
     let fetched = block_on(async move {
         let fetch = |version| {
             let (store, path) = (store.clone(), log.clone().join(file_name(version)));
-            async move { store.get(&path).await?.bytes().await.map(|bytes| (version, bytes)) }
+            async move { store.get(&path).await?.bytes().await.map(|bytes| (version, parse(&bytes))) }
         };
         let commits = futures::stream::iter(versions.map(fetch)).buffered(AT_ONCE);
         commits.try_collect::<Vec<_>>().await
@@ -85,9 +92,8 @@ pub(super) fn read(location: &Location, versions: std::ops::RangeInclusive<Versi
         Err(object_store::Error::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(store_error(error, Wanted::Source, format!("the log of {place}"))),
     };
-    let commits = fetched.into_iter().map(|(version, bytes)| {
-        let broken = |error| corrupt(format!("{} in the log of {place}", file_name(version)), error);
-        parse(&bytes).map_err(broken)
+    let commits = fetched.into_iter().map(|(version, commit)| {
+        commit.map_err(|error| corrupt(format!("{} in the log of {place}", file_name(version)), error))
     });
     commits.collect::<Result<_, Error>>().map(Some)
 }
