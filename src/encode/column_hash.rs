@@ -89,26 +89,14 @@ fn each(values: &ArrayRef, seeds: Seeds, rows: &[u32], out: &mut [u64], mut hash
 }
 
 fn xor_scalar(scalar: ScalarType, v: &ArrayRef, s: Seeds, rows: &[u32], out: &mut [u64]) -> Result<()> {
+    if can_be_linked(ColumnType::Scalar(scalar)) {
+        return seeded(scalar, v, &How::Xor(s), rows, out);
+    }
     match (scalar, v.data_type()) {
         (ScalarType::Boolean, DataType::Boolean) => {
             let values = v.as_boolean();
             each(v, s, rows, out, |row| if values.value(row) { s.value } else { s.other });
         }
-        (ScalarType::Int16, DataType::Int8) => {
-            primitive!(v, Int8Type, s, rows, out, |x: i8| hash::int4(x.into(), s.value))
-        }
-        (ScalarType::Int16, DataType::Int16) => {
-            primitive!(v, Int16Type, s, rows, out, |x: i16| hash::int4(x.into(), s.value))
-        }
-        (ScalarType::Int16, DataType::UInt8) => {
-            primitive!(v, UInt8Type, s, rows, out, |x: u8| hash::int4(x.into(), s.value))
-        }
-        (ScalarType::Int32, DataType::Int32) => primitive!(v, Int32Type, s, rows, out, |x| hash::int4(x, s.value)),
-        (ScalarType::Int32, DataType::UInt16) => {
-            primitive!(v, UInt16Type, s, rows, out, |x: u16| hash::int4(x.into(), s.value))
-        }
-        (ScalarType::Int64, DataType::Int64) => primitive!(v, Int64Type, s, rows, out, |x| bigint(x, s)),
-        (ScalarType::Int64, DataType::UInt32) => primitive!(v, UInt32Type, s, rows, out, |x: u32| bigint(x.into(), s)),
         (ScalarType::Float32, DataType::Float16) => {
             primitive!(v, Float16Type, s, rows, out, |x| float(f32::from(x).into(), s));
         }
@@ -116,19 +104,6 @@ fn xor_scalar(scalar: ScalarType, v: &ArrayRef, s: Seeds, rows: &[u32], out: &mu
             primitive!(v, Float32Type, s, rows, out, |x: f32| float(x.into(), s))
         }
         (ScalarType::Float64, DataType::Float64) => primitive!(v, Float64Type, s, rows, out, |x| float(x, s)),
-        (ScalarType::Numeric { .. }, _) => xor_numeric(v, s, rows, out)?,
-        (ScalarType::Text, DataType::Utf8) => {
-            let values = v.as_string::<i32>();
-            each(v, s, rows, out, |row| hash::bytes(values.value(row).as_bytes(), s.value));
-        }
-        (ScalarType::Text, DataType::LargeUtf8) => {
-            let values = v.as_string::<i64>();
-            each(v, s, rows, out, |row| hash::bytes(values.value(row).as_bytes(), s.value));
-        }
-        (ScalarType::Text, DataType::Utf8View) => {
-            let values = v.as_string_view();
-            each(v, s, rows, out, |row| hash::bytes(values.value(row).as_bytes(), s.value));
-        }
         (ScalarType::Bytea, DataType::Binary) => {
             let values = v.as_binary::<i32>();
             each(v, s, rows, out, |row| bytea(values.value(row), s));
@@ -149,10 +124,6 @@ fn xor_scalar(scalar: ScalarType, v: &ArrayRef, s: Seeds, rows: &[u32], out: &mu
             let values = v.as_fixed_size_binary();
             each(v, s, rows, out, |row| hash::bytes(values.value(row), s.value));
         }
-        (ScalarType::Date, DataType::Date32) => primitive!(v, Date32Type, s, rows, out, |x: i32| date(x.into(), s)),
-        (ScalarType::Date, DataType::Date64) => {
-            primitive!(v, Date64Type, s, rows, out, |x: i64| date(x.div_euclid(86_400_000), s));
-        }
         (ScalarType::Time, _) => xor_time(v, s, rows, out)?,
         (ScalarType::Timestamp | ScalarType::Timestamptz, DataType::Timestamp(unit, _)) => match unit {
             TimeUnit::Second => primitive!(v, TimestampSecondType, s, rows, out, |x| instant(x, 1_000_000, 1, s)),
@@ -166,9 +137,125 @@ fn xor_scalar(scalar: ScalarType, v: &ArrayRef, s: Seeds, rows: &[u32], out: &mu
     Ok(())
 }
 
-fn xor_numeric(v: &ArrayRef, s: Seeds, rows: &[u32], out: &mut [u64]) -> Result<()> {
+/// Whether the hash of a type's values takes one seed and no more, so that it can go on from another column's.
+pub(super) const fn can_be_linked(ty: ColumnType) -> bool {
+    use ScalarType::{Date, Int16, Int32, Int64, Numeric, Text};
+    matches!(ty, ColumnType::Scalar(Int16 | Int32 | Int64 | Numeric { .. } | Text | Date))
+}
+
+/// Goes on from each hash in `chain` with the hash of its row's value, as [`super::hash_sql`] does. `null` is what
+/// stands for null.
+pub(super) fn link(
+    scalar: ScalarType,
+    values: &ArrayRef,
+    null: &NullLink,
+    rows: &[u32],
+    chain: &mut [u64],
+) -> Result<()> {
+    seeded(scalar, values, &How::Link(null), rows, chain)
+}
+
+/// What stands for null in a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NullLink {
+    /// An `integer`.
+    Int4(i32),
+    /// A `bigint`.
+    Int8(i64),
+    /// Text.
+    Text(String),
+}
+
+impl NullLink {
+    fn hash(&self, seed: u64) -> u64 {
+        match self {
+            NullLink::Int4(value) => hash::int4(*value, seed),
+            NullLink::Int8(value) => bigint(*value, seed),
+            NullLink::Text(text) => hash::bytes(text.as_bytes(), seed),
+        }
+    }
+}
+
+/// What becomes of a value's hash.
+enum How<'a> {
+    /// It is XORed into the output, with these seeds.
+    Xor(Seeds),
+    /// It replaces the output, by which it is seeded.
+    Link(&'a NullLink),
+}
+
+/// Hashes the values of one Arrow type with one seed each.
+macro_rules! with_seed {
+    ($values:ident, $type:ty, $how:ident, $rows:ident, $out:ident, $hash:expr) => {{
+        let values = $values.as_primitive::<$type>();
+        each_seeded($values, $how, $rows, $out, |row, seed| $hash(values.value(row), seed));
+    }};
+}
+
+fn each_seeded(
+    values: &ArrayRef,
+    how: &How<'_>,
+    rows: &[u32],
+    out: &mut [u64],
+    mut hash: impl FnMut(usize, u64) -> u64,
+) {
+    match how {
+        How::Xor(seeds) => each(values, *seeds, rows, out, |row| hash(row, seeds.value)),
+        How::Link(null) => match values.nulls().filter(|nulls| nulls.null_count() > 0) {
+            None => rows.iter().zip(out).for_each(|(&row, out)| *out = hash(row as usize, *out)),
+            Some(nulls) => rows.iter().zip(out).for_each(|(&row, out)| {
+                *out = if nulls.is_null(row as usize) { null.hash(*out) } else { hash(row as usize, *out) };
+            }),
+        },
+    }
+}
+
+fn seeded(scalar: ScalarType, v: &ArrayRef, how: &How<'_>, rows: &[u32], out: &mut [u64]) -> Result<()> {
+    match (scalar, v.data_type()) {
+        (ScalarType::Int16, DataType::Int8) => {
+            with_seed!(v, Int8Type, how, rows, out, |x: i8, seed| hash::int4(x.into(), seed));
+        }
+        (ScalarType::Int16, DataType::Int16) => {
+            with_seed!(v, Int16Type, how, rows, out, |x: i16, seed| hash::int4(x.into(), seed));
+        }
+        (ScalarType::Int16, DataType::UInt8) => {
+            with_seed!(v, UInt8Type, how, rows, out, |x: u8, seed| hash::int4(x.into(), seed));
+        }
+        (ScalarType::Int32, DataType::Int32) => with_seed!(v, Int32Type, how, rows, out, hash::int4),
+        (ScalarType::Int32, DataType::UInt16) => {
+            with_seed!(v, UInt16Type, how, rows, out, |x: u16, seed| hash::int4(x.into(), seed));
+        }
+        (ScalarType::Int64, DataType::Int64) => with_seed!(v, Int64Type, how, rows, out, bigint),
+        (ScalarType::Int64, DataType::UInt32) => {
+            with_seed!(v, UInt32Type, how, rows, out, |x: u32, seed| bigint(x.into(), seed));
+        }
+        (ScalarType::Numeric { .. }, _) => numeric(v, how, rows, out)?,
+        (ScalarType::Text, DataType::Utf8) => {
+            let values = v.as_string::<i32>();
+            each_seeded(v, how, rows, out, |row, seed| hash::bytes(values.value(row).as_bytes(), seed));
+        }
+        (ScalarType::Text, DataType::LargeUtf8) => {
+            let values = v.as_string::<i64>();
+            each_seeded(v, how, rows, out, |row, seed| hash::bytes(values.value(row).as_bytes(), seed));
+        }
+        (ScalarType::Text, DataType::Utf8View) => {
+            let values = v.as_string_view();
+            each_seeded(v, how, rows, out, |row, seed| hash::bytes(values.value(row).as_bytes(), seed));
+        }
+        (ScalarType::Date, DataType::Date32) => {
+            with_seed!(v, Date32Type, how, rows, out, |x: i32, seed| date(x.into(), seed));
+        }
+        (ScalarType::Date, DataType::Date64) => {
+            with_seed!(v, Date64Type, how, rows, out, |x: i64, seed| date(x.div_euclid(86_400_000), seed));
+        }
+        _ => return Err(unexpected(v, scalar.sql_name())),
+    }
+    Ok(())
+}
+
+fn numeric(v: &ArrayRef, how: &How<'_>, rows: &[u32], out: &mut [u64]) -> Result<()> {
     let mut text = Vec::new();
-    let mut short = |negative: bool, magnitude: u128, scale: i8| {
+    let mut short = |negative: bool, magnitude: u128, scale: i8, seed: u64| {
         let mut digits = itoa::Buffer::new();
         // Dividing 128 bits takes several times as long.
         let digits = match u64::try_from(magnitude) {
@@ -177,25 +264,31 @@ fn xor_numeric(v: &ArrayRef, s: Seeds, rows: &[u32], out: &mut [u64]) -> Result<
         };
         text.clear();
         plain_notation(negative, digits.as_bytes(), scale, &mut text);
-        hash::bytes(&text, s.value)
+        hash::bytes(&text, seed)
     };
     match *v.data_type() {
-        DataType::UInt64 => primitive!(v, UInt64Type, s, rows, out, |x: u64| short(false, x.into(), 0)),
+        DataType::UInt64 => with_seed!(v, UInt64Type, how, rows, out, |x: u64, seed| short(false, x.into(), 0, seed)),
         DataType::Decimal32(_, scale) => {
-            primitive!(v, Decimal32Type, s, rows, out, |x: i32| short(x < 0, x.unsigned_abs().into(), scale));
+            let mut hash = |x: i32, seed| short(x < 0, x.unsigned_abs().into(), scale, seed);
+            with_seed!(v, Decimal32Type, how, rows, out, hash);
         }
         DataType::Decimal64(_, scale) => {
-            primitive!(v, Decimal64Type, s, rows, out, |x: i64| short(x < 0, x.unsigned_abs().into(), scale));
+            let mut hash = |x: i64, seed| short(x < 0, x.unsigned_abs().into(), scale, seed);
+            with_seed!(v, Decimal64Type, how, rows, out, hash);
         }
         DataType::Decimal128(_, scale) => {
-            primitive!(v, Decimal128Type, s, rows, out, |x: i128| short(x < 0, x.unsigned_abs(), scale));
+            let mut hash = |x: i128, seed| short(x < 0, x.unsigned_abs(), scale, seed);
+            with_seed!(v, Decimal128Type, how, rows, out, hash);
         }
-        DataType::Decimal256(_, scale) => primitive!(v, Decimal256Type, s, rows, out, |x: arrow_buffer::i256| {
-            let digits = x.to_string();
-            let mut text = Vec::new();
-            plain_notation(x.is_negative(), digits.trim_start_matches('-').as_bytes(), scale, &mut text);
-            hash::bytes(&text, s.value)
-        }),
+        DataType::Decimal256(_, scale) => {
+            let hash = |x: arrow_buffer::i256, seed| {
+                let digits = x.to_string();
+                let mut text = Vec::new();
+                plain_notation(x.is_negative(), digits.trim_start_matches('-').as_bytes(), scale, &mut text);
+                hash::bytes(&text, seed)
+            };
+            with_seed!(v, Decimal256Type, how, rows, out, hash);
+        }
         _ => return Err(unexpected(v, "numeric")),
     }
     Ok(())
@@ -274,8 +367,8 @@ fn xor_interval(v: &ArrayRef, s: Seeds, rows: &[u32], out: &mut [u64]) -> Result
     Ok(())
 }
 
-fn bigint(value: i64, seeds: Seeds) -> u64 {
-    hash::int8(value, seeds.value) ^ value as u64
+fn bigint(value: i64, seed: u64) -> u64 {
+    hash::int8(value, seed) ^ value as u64
 }
 
 fn bytea(value: &[u8], seeds: Seeds) -> u64 {
@@ -292,8 +385,8 @@ fn float(value: f64, seeds: Seeds) -> u64 {
     }
 }
 
-fn date(days_since_1970: i64, seeds: Seeds) -> u64 {
-    hash::int4((days_since_1970 - DAYS_TO_2000) as i32, seeds.value)
+fn date(days_since_1970: i64, seed: u64) -> u64 {
+    hash::int4((days_since_1970 - DAYS_TO_2000) as i32, seed)
 }
 
 fn instant(count: i64, times: i64, divided_by: i64, seeds: Seeds) -> u64 {

@@ -7,7 +7,8 @@
 
 use std::fmt::Write;
 
-use super::row_hash::{Coverage, SAMPLE_DIVISOR, Seeds};
+use super::column_hash::{NullLink, can_be_linked};
+use super::row_hash::{Coverage, Links, SAMPLE_DIVISOR, Seeds};
 use crate::domain::{Column, ColumnType, ScalarType, TableSchema};
 
 /// 100000-01-01 00:00:00.654321 UTC, in microseconds since 2000.
@@ -45,9 +46,49 @@ pub fn key_hash_sql(schema: &TableSchema, quote: impl Fn(&str) -> String) -> Str
 /// The hash of a row, a `bigint`, over the columns of a table that goes by the name `t`.
 #[must_use]
 pub fn hash_sql(schema: &TableSchema, quote: impl Fn(&str) -> String) -> String {
-    let columns = schema.columns.iter().enumerate();
-    let hashes: Vec<String> = columns.map(|(at, column)| column_hash(column, at, &quote)).collect();
+    let mut hashes = Vec::new();
+    let (mut links, mut chain) = (Links::default(), None);
+    for (at, column) in schema.columns.iter().enumerate() {
+        match column.ty {
+            ColumnType::Scalar(ty) if can_be_linked(column.ty) => {
+                let seed = match links.next() {
+                    Some(seed) => {
+                        hashes.extend(chain.take());
+                        bigint(seed)
+                    }
+                    None => chain.take().unwrap_or_default(),
+                };
+                chain = Some(link(column, ty, at, &seed, &quote));
+            }
+            _ => hashes.push(column_hash(column, at, &quote)),
+        }
+    }
+    hashes.extend(chain);
     hashes.join(" # ")
+}
+
+/// The hash of a value of a chain, seeded by the expression of what came before.
+fn link(column: &Column, ty: ScalarType, at: usize, seed: &str, quote: &impl Fn(&str) -> String) -> String {
+    let name = format!("t.{}", quote(&column.name));
+    let or_null = |value: String| match (column.nullable, Seeds::null_link(at, ty)) {
+        (false, _) => value,
+        (true, NullLink::Int4(null)) => format!("coalesce({value}, '{null}'::integer)"),
+        (true, NullLink::Int8(null)) => format!("coalesce({value}, {})", bigint(null as u64)),
+        (true, NullLink::Text(null)) => format!("coalesce({value}, '{null}'::text)"),
+    };
+    match ty {
+        ScalarType::Int16 if column.nullable => format!("hashint4extended({}, {seed})", or_null(format!("{name}::integer"))),
+        ScalarType::Int16 => format!("hashint2extended({name}, {seed})"),
+        ScalarType::Int32 => format!("hashint4extended({}, {seed})", or_null(name)),
+        ScalarType::Int64 => {
+            let value = or_null(name);
+            format!("(hashint8extended({value}, {seed}) # {value})")
+        }
+        ScalarType::Numeric { .. } => format!("hashtextextended({} COLLATE \"C\", {seed})", or_null(format!("{name}::text"))),
+        ScalarType::Date => format!("hashint4extended({}, {seed})", or_null(format!("{name} - date '2000-01-01'"))),
+        // What cannot be linked does not come here.
+        _ => format!("hashtextextended({} COLLATE \"C\", {seed})", or_null(name)),
+    }
 }
 
 /// A query of one row with the sum of each column's hashes by itself, as `text[]`: see [`super::ColumnHasher`].

@@ -1,12 +1,13 @@
 //! The proof that values arrived: one 64-bit hash per row over all columns, summed over the rows.
 //!
-//! The hash of a row is the XOR of its columns' hashes, each with seeds of its column's position, so that values in
-//! the wrong column or the wrong row do not cancel out. Here it is computed from the Arrow values, never from what was
+//! The hash of a row goes from column to column, each value's hash seeded by what came before; columns whose hashes
+//! take several seeds are XORed in, with seeds of their positions. So values in the wrong column or the wrong row do not
+//! cancel out. Here it is computed from the Arrow values, never from what was
 //! encoded; in Postgres, by [`super::verify_sql`], from what is stored.
 
-use crate::domain::Result;
+use crate::domain::{ColumnType, Result, ScalarType};
 
-use super::column_hash;
+use super::column_hash::{self, NullLink};
 use super::mapping::Mapping;
 use super::prepared::PreparedBatch;
 
@@ -76,6 +77,25 @@ impl Seeds {
         Seeds::new(position as u64)
     }
 
+    /// What a chain of columns begins with, by its number.
+    pub(super) fn of_chain(number: usize) -> u64 {
+        Seeds::new(2 << 32 | number as u64).value
+    }
+
+    /// What stands for null in a chain: values that a column hardly holds, or cannot.
+    pub(super) fn null_link(position: usize, ty: ScalarType) -> NullLink {
+        let seeds = Seeds::of_column(position);
+        match ty {
+            // Beyond all dates, and beyond 16 bits.
+            ScalarType::Date => NullLink::Int4(i32::MIN + 7),
+            ScalarType::Int16 => NullLink::Int4(1 << 20),
+            ScalarType::Int32 => NullLink::Int4(seeds.null as i32),
+            ScalarType::Int64 => NullLink::Int8(seeds.null as i64),
+            ScalarType::Numeric { .. } => NullLink::Text("null".to_owned()),
+            _ => NullLink::Text(format!("{:016x}{:016x}", seeds.null, seeds.null_item)),
+        }
+    }
+
     /// The seeds by which a key column takes part in the choice of the sample.
     pub(super) fn of_key(position: usize) -> Self {
         Seeds::new(1 << 32 | position as u64)
@@ -103,13 +123,45 @@ pub struct RowHasher<'m> {
     checksum: Checksum,
     rows: Vec<u32>,
     hashes: Vec<u64>,
+    /// The hashes of the chain of columns at hand.
+    chain: Vec<u64>,
+}
+
+/// How many columns make a chain: the server takes an expression apart by recursion.
+const CHAIN_MAX: usize = 16;
+
+/// Divides columns into chains.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    columns: usize,
+}
+
+impl Links {
+    /// Takes the next column: the seed of a new chain where it begins one.
+    pub(super) fn next(&mut self) -> Option<u64> {
+        let begins = self.columns.is_multiple_of(CHAIN_MAX);
+        let seed = begins.then(|| Seeds::of_chain(self.columns / CHAIN_MAX));
+        self.columns += 1;
+        seed
+    }
+}
+
+fn xor_into(hashes: &mut [u64], chain: &[u64]) {
+    hashes.iter_mut().zip(chain).for_each(|(hash, link)| *hash ^= link);
 }
 
 impl<'m> RowHasher<'m> {
     /// A hasher for one load, or one worker's part of it.
     #[must_use]
     pub fn new(mapping: &'m Mapping, coverage: Coverage) -> Self {
-        RowHasher { mapping, coverage, checksum: Checksum::default(), rows: Vec::new(), hashes: Vec::new() }
+        RowHasher {
+            mapping,
+            coverage,
+            checksum: Checksum::default(),
+            rows: Vec::new(),
+            hashes: Vec::new(),
+            chain: Vec::new(),
+        }
     }
 
     /// Adds a batch but for the rows that the encoder left out (ascending).
@@ -120,9 +172,22 @@ impl<'m> RowHasher<'m> {
         self.choose(batch, rejected)?;
         self.hashes.clear();
         self.hashes.resize(self.rows.len(), 0);
+        let mut links = Links::default();
         for index in 0..self.mapping.schema.columns.len() {
-            self.hash(batch, index, Seeds::of_column(index))?;
+            match (self.mapping.schema.columns.get(index).map(|column| column.ty), batch.columns.get(index)) {
+                (Some(ColumnType::Scalar(ty)), Some(values)) if column_hash::can_be_linked(ColumnType::Scalar(ty)) => {
+                    if let Some(seed) = links.next() {
+                        xor_into(&mut self.hashes, &self.chain);
+                        self.chain.clear();
+                        self.chain.resize(self.rows.len(), seed);
+                    }
+                    column_hash::link(ty, values, &Seeds::null_link(index, ty), &self.rows, &mut self.chain)?;
+                }
+                _ => self.hash(batch, index, Seeds::of_column(index))?,
+            }
         }
+        xor_into(&mut self.hashes, &self.chain);
+        self.chain.clear();
         self.checksum.rows += (batch.rows() - rejected.len()) as u64;
         self.checksum.hashed += self.rows.len() as u64;
         self.checksum.sum += self.hashes.iter().map(|&hash| i128::from(hash as i64)).sum::<i128>();
