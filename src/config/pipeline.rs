@@ -121,10 +121,11 @@ choice! {
 choice! {
     OnSchemaChange {
         "add_columns" => OnSchemaChange::AddColumns, "Added columns arrive, every other change fails.";
+        "ignore" => OnSchemaChange::Ignore, "Added columns are left out and reported, every other change fails.";
         "fail" => OnSchemaChange::Fail, "Every change fails.";
         "follow" => OnSchemaChange::Follow, "Every change is followed, save one of the key.";
     }
-    later ["ignore"]
+    later []
 }
 
 choice! {

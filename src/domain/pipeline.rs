@@ -187,6 +187,8 @@ pub enum OnBadRow {
 pub enum OnSchemaChange {
     /// Added columns arrive, every other change fails.
     AddColumns,
+    /// Added columns are left out, every other change fails.
+    Ignore,
     /// Every change fails.
     Fail,
     /// Every change is followed, save one of the key.

@@ -77,14 +77,18 @@ fn link(column: &Column, ty: ScalarType, at: usize, seed: &str, quote: &impl Fn(
         (true, NullLink::Text(null)) => format!("coalesce({value}, '{null}'::text)"),
     };
     match ty {
-        ScalarType::Int16 if column.nullable => format!("hashint4extended({}, {seed})", or_null(format!("{name}::integer"))),
+        ScalarType::Int16 if column.nullable => {
+            format!("hashint4extended({}, {seed})", or_null(format!("{name}::integer")))
+        }
         ScalarType::Int16 => format!("hashint2extended({name}, {seed})"),
         ScalarType::Int32 => format!("hashint4extended({}, {seed})", or_null(name)),
         ScalarType::Int64 => {
             let value = or_null(name);
             format!("(hashint8extended({value}, {seed}) # {value})")
         }
-        ScalarType::Numeric { .. } => format!("hashtextextended({} COLLATE \"C\", {seed})", or_null(format!("{name}::text"))),
+        ScalarType::Numeric { .. } => {
+            format!("hashtextextended({} COLLATE \"C\", {seed})", or_null(format!("{name}::text")))
+        }
         ScalarType::Date => format!("hashint4extended({}, {seed})", or_null(format!("{name} - date '2000-01-01'"))),
         // What cannot be linked does not come here.
         _ => format!("hashtextextended({} COLLATE \"C\", {seed})", or_null(name)),

@@ -42,7 +42,20 @@ impl Mapping {
         self.columns.iter().map(|column| column.source)
     }
 
-    /// Puts the table's columns into another order: `order` lists their present positions, each once.
+    /// Leaves out the columns of the table whose names are not wanted, save those of the key. Returns the names that were
+    /// left out.
+    pub fn retain(&mut self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        let kept: Vec<usize> = (0..self.schema.columns.len())
+            .filter(|index| self.schema.key.contains(index) || wanted(&self.schema.columns[*index].name))
+            .collect();
+        let unwanted = self.schema.columns.iter().enumerate().filter(|(index, _)| !kept.contains(index));
+        let unwanted = unwanted.map(|(_, column)| column.name.clone()).collect();
+        self.reorder(&kept);
+        unwanted
+    }
+
+    /// Puts the table's columns into another order: `order` lists their present positions, each once at most;
+    /// columns that it does not list are gone.
     pub fn reorder(&mut self, order: &[usize]) {
         let place = |old: &usize| order.iter().position(|position| position == old);
         self.schema.key = self.schema.key.iter().filter_map(place).collect();

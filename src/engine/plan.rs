@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::destination::{Dependent, Facts, ViewChange};
 use crate::domain::{
-    Code, Error, Generation, Pipeline, Result, RunMode, SourcePin, SourceSpec, TableName, TableSchema,
+    Code, Error, Generation, OnSchemaChange, Pipeline, Result, RunMode, SourcePin, SourceSpec, TableName, TableSchema,
 };
 use crate::encode::{Mapping, plan_columns};
 use crate::postgres::{Purpose, Session};
@@ -146,7 +146,12 @@ impl Engine {
         let fingerprint = fingerprint(pipeline);
         let same_definition = live.as_ref().is_some_and(|live| live.fingerprint == fingerprint);
         let mut change = SchemaChange::default();
+        let mut ignored = Vec::new();
         if let Some(live) = &live {
+            // A changed definition may ask for more columns: then they are not the source's news.
+            if pipeline.on_schema_change == OnSchemaChange::Ignore && same_definition {
+                ignored = mapping.retain(|name| live.schema.position(name).is_some());
+            }
             mapping.reorder(&schema_change::keep_order(&live.schema, &mapping.schema.columns));
             change = schema_change::compare(&live.schema, &mapping.schema);
             schema_change::check(name, &change, pipeline.on_schema_change, same_definition)?;
@@ -157,7 +162,9 @@ impl Engine {
         let view_stands = facts.view_change == ViewChange::Replace;
         let live_now = live.as_ref();
         let choice = choose(pipeline, live_now, &source, &mapping, same_definition, view_stands, request).await?;
-        let plan = self.describe(pipeline, &source, &mapping, &choice, &facts, live.as_ref(), &change);
+        let mut plan = self.describe(pipeline, &source, &mapping, &choice, &facts, live.as_ref(), &change);
+        let left_out = |name| format!("the source's new column `{name}` is left out (`on_schema_change: ignore`)");
+        plan.warnings.extend(ignored.iter().map(left_out));
         self.check_disk(&plan)?;
         Ok(Decided { plan, source, mapping, fingerprint, live, changes: choice.changes })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{Code, Error, Generation, OnDuplicateKey, Pipeline, Result, SourcePin, TableName};
+use crate::domain::{Code, Error, Generation, OnDuplicateKey, OnSchemaChange, Pipeline, Result, SourcePin, TableName};
 use crate::encode::{Checksum, Coverage, Mapping, RowEncoder, RowHasher};
 use crate::observe::{Event, Stage};
 use crate::postgres::Purpose;
@@ -54,6 +54,9 @@ impl Engine {
         let live = self.live(&session, pipeline).await?;
         let source = self.source_of(pipeline, &live).await?;
         let mut mapping = self.map_columns(pipeline, &source).await?;
+        if pipeline.on_schema_change == OnSchemaChange::Ignore {
+            mapping.retain(|name| live.schema.position(name).is_some());
+        }
         mapping.reorder(&schema_change::keep_order(&live.schema, &mapping.schema.columns));
         self.observer.observe(name, &Event::Entered(Stage::Verify));
         let transform = pipeline.transform.as_deref();

@@ -144,6 +144,7 @@ async fn keep_tidy(engine: &Engine, shutdown: &CancellationToken) {
                 engine.retire_superseded(&mut session, pipeline).await?;
             }
             engine.retire_dropped_tables(&mut session).await?;
+            engine.control().prune_history(&*session).await?;
             Ok::<(), crate::domain::Error>(())
         };
         if let Err(error) = tidy.await {

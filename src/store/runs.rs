@@ -329,6 +329,27 @@ impl Control {
         Ok(rows.iter().map(from_row).collect())
     }
 
+    /// Removes runs that nobody looks for any more, with their rejected rows: those that found nothing to do after a day,
+    /// all others after ninety days. Of each pipeline the newest hundred stay, and whatever says of a table in Postgres
+    /// whose it is. Returns how many went.
+    pub async fn prune_history(&self, client: &impl GenericClient) -> Result<u64> {
+        client
+            .execute(
+                &self.sql(
+                    "WITH old AS (SELECT run FROM (SELECT run, state, finished_at, generation, cleaned, \
+                             row_number() OVER (PARTITION BY pipeline ORDER BY run DESC) AS age FROM {control}.runs) r \
+                         WHERE age > 100 AND finished_at < clock_timestamp() \
+                             - CASE WHEN state = 'skipped' THEN interval '1 day' ELSE interval '90 days' END \
+                           AND (state = 'skipped' OR generation IS NULL OR cleaned)), \
+                     rows AS (DELETE FROM {control}.rejected_rows WHERE run IN (SELECT run FROM old)) \
+                     DELETE FROM {control}.runs WHERE run IN (SELECT run FROM old)",
+                ),
+                &[],
+            )
+            .await
+            .doing("remove old runs")
+    }
+
     /// When the newest run of a pipeline that counts for its schedule began, and what time it is now, both by the clock
     /// of the server.
     pub async fn last_start(

@@ -151,7 +151,6 @@ fn wrong_values_of_a_project() {
 fn what_is_not_built_yet() {
     let mut report = Report(Report::pipelines(&[
         "checks: {}\ngroup: g\nfreshness: 1h\ndeprecated: {}\n",
-        "on_schema_change: ignore\n",
         "serve: {cache_ttl: 1m, rate_limit: 5, roles: [a], row_filter: x}\n",
     ]));
     for text in [
