@@ -178,7 +178,7 @@ impl NullLink {
 
 /// What becomes of a value's hash.
 enum How<'a> {
-    /// It is XORed into the output, with these seeds.
+    /// Combined with the output by XOR, with these seeds.
     Xor(Seeds),
     /// It replaces the output, by which it is seeded.
     Link(&'a NullLink),

@@ -1,7 +1,7 @@
 //! The proof that values arrived: one 64-bit hash per row over all columns, summed over the rows.
 //!
 //! The hash of a row goes from column to column, each value's hash seeded by what came before; columns whose hashes
-//! take several seeds are XORed in, with seeds of their positions. So values in the wrong column or the wrong row do not
+//! take several seeds are combined by XOR, with seeds of their positions. So values in the wrong column or the wrong row do not
 //! cancel out. Here it is computed from the Arrow values, never from what was
 //! encoded; in Postgres, by [`super::verify_sql`], from what is stored.
 

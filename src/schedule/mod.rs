@@ -65,12 +65,15 @@ async fn keep_fresh(engine: &Engine, pipeline: &Pipeline, slots: &Semaphore, shu
         };
         if pause > Duration::ZERO {
             // Asked again afterwards: something may have happened meanwhile, a manual run or a pause.
-            if rest(pause, shutdown).await { continue } else { return }
+            if rest(pause, shutdown).await {
+                continue;
+            }
+            return;
         }
-        let Ok(_slot) = slots.acquire().await else { return };
+        let Ok(slot) = slots.acquire().await else { return };
         let request = SyncRequest { trigger: Trigger::Schedule, ..SyncRequest::manual() };
         let result = engine.sync(pipeline, &request, shutdown).await;
-        drop(_slot);
+        drop(slot);
         if shutdown.is_cancelled() {
             return;
         }
