@@ -9,19 +9,19 @@ use crate::support::postgres::TestDatabase;
 use crate::support::project::TestProject;
 
 /// A project over a Delta table `items` (`id`, `name`) that is refreshed in place, synced once.
-struct Table {
-    project: TestProject,
-    lake: LakeTable,
-    log: DeltaLog,
+pub(crate) struct Table {
+    pub(crate) project: TestProject,
+    pub(crate) lake: LakeTable,
+    pub(crate) log: DeltaLog,
 }
 
 impl Table {
-    async fn new(rows: i64) -> Table {
+    pub(crate) async fn new(rows: i64) -> Table {
         Table::with(rows, &[], "").await
     }
 
     /// With table properties and further lines of the pipeline.
-    async fn with(rows: i64, properties: &[(&str, &str)], further: &str) -> Table {
+    pub(crate) async fn with(rows: i64, properties: &[(&str, &str)], further: &str) -> Table {
         let project = TestProject::on(TestDatabase::new().await);
         let dir = project.path("lake/items");
         let (schema, batch) = LakeTable::numbered(0..rows);
@@ -33,17 +33,17 @@ impl Table {
         table
     }
 
-    fn declare(&self, further: &str) {
+    pub(crate) fn declare(&self, further: &str) {
         self.project.pipeline("items", &format!("source: lake/items\nprimary_key: [id]\n{further}"));
     }
 
-    async fn sync(&self) -> Value {
+    pub(crate) async fn sync(&self) -> Value {
         self.project.sync("items").await
     }
 
     /// Syncs, and checks the mode, the rows that were added, changed and removed, and that the table equals its source.
     #[track_caller]
-    fn expect(&self, mode: &'static str, counts: [u64; 3]) -> impl Future<Output = Value> {
+    pub(crate) fn expect(&self, mode: &'static str, counts: [u64; 3]) -> impl Future<Output = Value> {
         let caller = std::panic::Location::caller();
         async move {
             let outcome = self.sync().await;
@@ -59,7 +59,7 @@ impl Table {
     }
 }
 
-fn reason(outcome: &Value) -> &str {
+pub(crate) fn reason(outcome: &Value) -> &str {
     outcome["reason"].as_str().unwrap()
 }
 

@@ -14,6 +14,8 @@ mod encode_round_trip;
 mod examples;
 mod histories;
 mod incremental;
+mod incremental_latest;
+mod incremental_transform;
 mod interrupt;
 mod lake_tables;
 mod leases;

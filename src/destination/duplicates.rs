@@ -1,6 +1,6 @@
 //! Keeping the newest row of each key (`on_duplicate_key: {latest_by: …}`).
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, GenericClient};
 
 use crate::domain::{Code, Error, Generation, Result, TableName, TableSchema};
 use crate::postgres::{Doing, quote};
@@ -29,7 +29,18 @@ impl Destination {
         schema: &TableSchema,
         latest_by: &str,
     ) -> Result<Deduplicated> {
-        let table = self.table(name, generation);
+        self.keep_latest_in(client, &self.table(name, generation), name, schema, latest_by).await
+    }
+
+    /// The same in any table of these columns.
+    pub(super) async fn keep_latest_in(
+        &self,
+        client: &impl GenericClient,
+        table: &str,
+        name: &TableName,
+        schema: &TableSchema,
+        latest_by: &str,
+    ) -> Result<Deduplicated> {
         let key = column_list(schema.key_columns().map(|column| column.name.as_str()));
         let latest = quote(latest_by);
         let [rows, ranked, tie, whole, place] =
@@ -48,12 +59,7 @@ impl Destination {
             .await
             .doing("look for rows of equal age")?;
         if let Some(row) = tied {
-            let key: String = row.get(0);
-            return Err(Error::new(
-                Code::DuplicateKey,
-                format!("different rows of `{name}` with the key ({key}) have the same `{latest_by}`"),
-            )
-            .hint("name a column in `latest_by` that tells rows of one key apart"));
+            return Err(tied_rows(name, row.get(0), latest_by));
         }
         let removed = client
             .execute(
@@ -69,4 +75,10 @@ impl Destination {
             .doing("remove older rows of a key")?;
         Ok(Deduplicated { removed })
     }
+}
+
+/// The refusal to choose between rows of a key that are equally new.
+pub(super) fn tied_rows(name: &TableName, key: &str, latest_by: &str) -> Error {
+    let detail = format!("different rows of `{name}` with the key ({key}) have the same `{latest_by}`");
+    Error::new(Code::DuplicateKey, detail).hint("name a column in `latest_by` that tells rows of one key apart")
 }

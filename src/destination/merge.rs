@@ -68,10 +68,17 @@ impl Destination {
             merged.gone = written(&transaction.query_one(&merge.gone(), &[]).await.doing(doing)?);
             merged.deleted = transaction.execute(&merge.delete(), &[]).await.doing(doing)?;
             if schema.columns.len() > schema.key.len() {
-                merged.updated = written(&transaction.query_one(&merge.update(), &[]).await.doing(doing)?);
+                let goes =
+                    format!(" AND EXISTS (SELECT FROM {} AS g WHERE {})", merge.going, same_key(schema, "g", "n"));
+                merged.updated = written(&transaction.query_one(&merge.update(&goes), &[]).await.doing(doing)?);
             }
         }
-        merged.inserted = written(&transaction.query_one(&merge.insert(going), &[]).await.doing(doing)?);
+        let unless = if going {
+            format!(" WHERE NOT EXISTS (SELECT FROM {} AS g WHERE {})", merge.going, same_key(schema, "g", "n"))
+        } else {
+            String::new()
+        };
+        merged.inserted = written(&transaction.query_one(&merge.insert(&unless), &[]).await.doing(doing)?);
         Ok(merged)
     }
 
@@ -122,12 +129,13 @@ impl Destination {
     }
 }
 
-struct Statements<'a> {
-    table: String,
-    coming: String,
-    going: String,
-    schema: &'a TableSchema,
-    row_hash: &'a str,
+/// The statements of a merge. `t` is the table, `n` what comes, `g` what goes.
+pub(super) struct Statements<'a> {
+    pub(super) table: String,
+    pub(super) coming: String,
+    pub(super) going: String,
+    pub(super) schema: &'a TableSchema,
+    pub(super) row_hash: &'a str,
 }
 
 impl Statements<'_> {
@@ -147,37 +155,33 @@ impl Statements<'_> {
         )
     }
 
-    fn update(&self) -> String {
-        let Statements { table, coming, going, row_hash, schema } = self;
+    /// Replaces the rows whose keys come, under a further condition.
+    pub(super) fn update(&self, and: &str) -> String {
+        let Statements { table, coming, row_hash, schema, .. } = self;
         // The key's columns stay as they are, and so does their index.
         let others = schema.columns.iter().enumerate().filter(|(index, _)| !schema.key.contains(index));
         let set: Vec<String> = others.map(|(_, column)| format!("{0} = n.{0}", quote(&column.name))).collect();
         let set = set.join(", ");
-        let (same, goes) = (same_key(schema, "t", "n"), same_key(schema, "g", "n"));
+        let same = same_key(schema, "t", "n");
         format!(
-            "WITH written AS (UPDATE {table} AS t SET {set} FROM {coming} AS n \
-             WHERE {same} AND EXISTS (SELECT FROM {going} AS g WHERE {goes}) RETURNING {row_hash} AS hash) \
+            "WITH written AS (UPDATE {table} AS t SET {set} FROM {coming} AS n WHERE {same}{and} RETURNING {row_hash} AS hash) \
              SELECT count(*), coalesce(sum(hash), 0)::text FROM written"
         )
     }
 
-    fn insert(&self, going: bool) -> String {
+    /// Adds the rows that come, under a condition.
+    pub(super) fn insert(&self, condition: &str) -> String {
         let Statements { table, coming, row_hash, schema, .. } = self;
         let columns = column_list(schema.columns.iter().map(|column| column.name.as_str()));
-        let unless = if going {
-            format!(" WHERE NOT EXISTS (SELECT FROM {} AS g WHERE {})", self.going, same_key(schema, "g", "n"))
-        } else {
-            String::new()
-        };
         format!(
-            "WITH written AS (INSERT INTO {table} AS t ({columns}) SELECT {columns} FROM {coming} AS n{unless} \
+            "WITH written AS (INSERT INTO {table} AS t ({columns}) SELECT {columns} FROM {coming} AS n{condition} \
              RETURNING {row_hash} AS hash) SELECT count(*), coalesce(sum(hash), 0)::text FROM written"
         )
     }
 }
 
 /// That the key's columns of two tables are equal.
-fn same_key(schema: &TableSchema, a: &str, b: &str) -> String {
+pub(super) fn same_key(schema: &TableSchema, a: &str, b: &str) -> String {
     let equal = schema.key_columns().map(|column| {
         let name = quote(&column.name);
         format!("{a}.{name} = {b}.{name}")
@@ -189,7 +193,7 @@ fn key_list(schema: &TableSchema, table: &str) -> String {
     schema.key_columns().map(|column| format!("{table}.{}", quote(&column.name))).collect::<Vec<_>>().join(", ")
 }
 
-fn written(row: &Row) -> Written {
+pub(super) fn written(row: &Row) -> Written {
     let sum: String = row.get(1);
     // The server adds exact 64-bit hashes: their sum over any table fits.
     Written { rows: row.get::<_, i64>(0).unsigned_abs(), sum: sum.parse().unwrap_or_default() }

@@ -1,6 +1,7 @@
 //! Changed rows on their way into a generation.
 //!
-//! Two tables belong to a generation that is merged into: one for whole rows that come, one for keys of rows that go.
+//! Two tables belong to a generation that is merged into: one for whole rows that come, one for keys of rows that go
+//! (with `latest_by`, together with the value that says how new they are).
 //! Both stand in the control schema, are unlogged, and are made once: making and dropping tables with each merge would
 //! bloat the catalogs. They are empty except during a merge, or after one that failed.
 
@@ -25,7 +26,7 @@ impl Destination {
     }
 
     /// Makes the two tables, or empties them where a merge that failed has left something. Returns where the COPY of
-    /// coming rows and that of going keys go.
+    /// coming rows and that of going keys go. `latest_by` is the position of the column that goes with a key.
     ///
     /// # Errors
     /// Those of the server.
@@ -34,9 +35,11 @@ impl Destination {
         client: &mut Client,
         generation: Generation,
         schema: &TableSchema,
+        latest_by: Option<usize>,
     ) -> Result<(CopyTarget, CopyTarget)> {
         let doing = "make the tables of a merge";
         let (coming, going) = (self.coming_rows(generation), self.going_keys(generation));
+        let sent: Vec<usize> = schema.key_and(latest_by);
         let exists = client
             .query_one("SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL", &[&coming, &going])
             .await
@@ -45,7 +48,7 @@ impl Destination {
             self.empty_staging(&*client, generation).await?;
         } else {
             let columns = column_definitions(schema, |_| true);
-            let keys = column_definitions(schema, |index| schema.key.contains(&index));
+            let keys = column_definitions(schema, |index| sent.contains(&index));
             let sql = format!("CREATE UNLOGGED TABLE {coming} ({columns}); CREATE UNLOGGED TABLE {going} ({keys})");
             let transaction = client.transaction().await.doing(doing)?;
             transaction.batch_execute(&sql).await.doing(doing)?;
@@ -53,7 +56,8 @@ impl Destination {
             self.make_private(&transaction, &going).await?;
             transaction.commit().await.doing(doing)?;
         }
-        Ok((CopyTarget::new(coming, &schema.columns), CopyTarget::new(going, schema.key_columns())))
+        let sent = sent.iter().filter_map(|&index| schema.columns.get(index));
+        Ok((CopyTarget::new(coming, &schema.columns), CopyTarget::new(going, sent)))
     }
 
     /// Empties both tables. Row by row: TRUNCATE would wait for whoever reads them, a backup for example.

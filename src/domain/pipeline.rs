@@ -170,6 +170,17 @@ pub enum OnDuplicateKey {
     LatestBy(String),
 }
 
+impl OnDuplicateKey {
+    /// The column that tells which row of a key is the newest, where the newest is kept.
+    #[must_use]
+    pub fn latest_by(&self) -> Option<&str> {
+        match self {
+            OnDuplicateKey::Fail => None,
+            OnDuplicateKey::LatestBy(column) => Some(column),
+        }
+    }
+}
+
 /// What becomes of rows that Postgres cannot hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnBadRow {

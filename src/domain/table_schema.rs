@@ -35,6 +35,14 @@ impl TableSchema {
         self.key.iter().map(|&index| &self.columns[index])
     }
 
+    /// The positions of the key's columns in the order of the key, and behind them that of another column, unless it is
+    /// one of them.
+    #[must_use]
+    pub fn key_and(&self, other: Option<usize>) -> Vec<usize> {
+        let other = other.filter(|index| !self.key.contains(index));
+        self.key.iter().copied().chain(other).collect()
+    }
+
     /// The position of a column by its published name.
     #[must_use]
     pub fn position(&self, name: &str) -> Option<usize> {

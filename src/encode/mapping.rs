@@ -63,12 +63,13 @@ impl Mapping {
         self.columns = order.iter().filter_map(|&old| self.columns.get(old).cloned()).collect();
     }
 
-    /// The mapping of the key's columns alone, in the order of the key.
+    /// The mapping of the key's columns, in the order of the key, and of one more column, where one is wanted.
     #[must_use]
-    pub fn of_key(&self) -> Mapping {
+    pub fn of_key_and(&self, other: Option<usize>) -> Mapping {
         let of = |index: &usize| (self.schema.columns.get(*index).cloned(), self.columns.get(*index).cloned());
-        let (schema, columns): (Vec<_>, Vec<_>) = self.schema.key.iter().map(of).unzip();
-        let schema = TableSchema { columns: schema.into_iter().flatten().collect(), key: (0..columns.len()).collect() };
+        let (schema, columns): (Vec<_>, Vec<_>) = self.schema.key_and(other).iter().map(of).unzip();
+        let key = (0..self.schema.key.len()).collect();
+        let schema = TableSchema { columns: schema.into_iter().flatten().collect(), key };
         Mapping { schema, left_out: Vec::new(), columns: columns.into_iter().flatten().collect() }
     }
 

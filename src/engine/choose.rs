@@ -11,10 +11,13 @@ use std::sync::Arc;
 
 use crate::domain::{Code, Error, Mode, OnDuplicateKey, Pipeline, Result, RunMode};
 use crate::encode::Mapping;
-use crate::source::{ChangedRows, Changes, Source};
+use crate::source::{Changes, Source};
 use crate::store::LoadedGeneration;
 
+use crate::transform::RowWise;
+
 use super::SyncRequest;
+use super::changed::Changed;
 
 /// How many times the bytes of the whole source its changes may have to be read in place. Files that are rewritten are
 /// read before and after, and comparing them costs much less than storing them.
@@ -28,7 +31,7 @@ pub(super) struct Choice {
     pub(super) mode: RunMode,
     pub(super) reason: String,
     /// What to apply in place.
-    pub(super) changes: Option<Arc<ChangedRows>>,
+    pub(super) changes: Option<Arc<Changed>>,
 }
 
 impl Choice {
@@ -44,7 +47,7 @@ impl Choice {
 pub(super) async fn choose(
     pipeline: &Pipeline,
     live: Option<&LoadedGeneration>,
-    source: &Source,
+    source: &Arc<Source>,
     mapping: &Mapping,
     same_definition: bool,
     view_stands: bool,
@@ -74,7 +77,7 @@ pub(super) fn not_incremental(pipeline: &Pipeline, reason: &str) -> Error {
 async fn follow(
     pipeline: &Pipeline,
     live: &LoadedGeneration,
-    source: &Source,
+    source: &Arc<Source>,
     mapping: &Mapping,
     same_definition: bool,
     view_stands: bool,
@@ -98,12 +101,6 @@ async fn follow(
     if pipeline.mode == Mode::Snapshot {
         return snapshot(&moved);
     }
-    if pipeline.transform.is_some() {
-        return because("a transform sees the whole table");
-    }
-    if matches!(pipeline.on_duplicate_key, OnDuplicateKey::LatestBy(_)) {
-        return because("`latest_by` chooses among all rows of a key");
-    }
     if live.schema.columns != mapping.schema.columns {
         return because("the columns of the source have changed");
     }
@@ -111,6 +108,13 @@ async fn follow(
         Changes::None => return Ok(Choice::new(RunMode::Noop, format!("{moved} without a change of data"))),
         Changes::Unknown(why) => return because(&why),
         Changes::Rows(changes) => changes,
+    };
+    let changes = match &pipeline.transform {
+        None => Changed::new(changes, None),
+        Some(sql) => match RowWise::plan(source, sql).await? {
+            Some(transform) => Changed::new(changes, Some(transform)),
+            None => return because("the transform does not go row by row"),
+        },
     };
     let whole = source.size();
     let size = changes.size();
@@ -122,7 +126,9 @@ async fn follow(
     } else if size.bytes > whole.bytes.max(live_bytes(live)).saturating_mul(READ_MAX) {
         return because("its changes are larger than the table");
     }
-    let mode = if changes.only_added() { RunMode::Append } else { RunMode::Merge };
+    // A row that comes may replace an older one.
+    let only_added = changes.only_added() && pipeline.on_duplicate_key == OnDuplicateKey::Fail;
+    let mode = if only_added { RunMode::Append } else { RunMode::Merge };
     let reason = format!("{moved}: {}", changes.summary());
     Ok(Choice { mode, reason, changes: Some(Arc::new(changes)) })
 }

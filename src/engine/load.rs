@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::domain::{Code, Error, Generation, OnDuplicateKey, Pipeline, Result, RunOutcome, TableSchema, Verify};
+use crate::domain::{Code, Error, Generation, Pipeline, Result, RunOutcome, TableSchema, Verify};
 use crate::encode::{Checksum, Coverage, verify_sql};
 use crate::observe::{Event, Stage};
 use crate::postgres::{Purpose, Session};
@@ -65,7 +65,7 @@ impl Engine {
         let started = Instant::now();
         self.observer.observe(name, &Event::Entered(Stage::Index));
         fail::fail_point!(crate::failpoint::BEFORE_INDEX);
-        if let OnDuplicateKey::LatestBy(column) = &pipeline.on_duplicate_key {
+        if let Some(column) = pipeline.on_duplicate_key.latest_by() {
             let removed = self.destination.keep_latest(session, name, generation, schema, column).await?.removed;
             outcome.rows.deduplicated = removed;
             outcome.rows.inserted = outcome.rows.inserted.saturating_sub(removed);

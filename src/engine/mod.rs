@@ -3,6 +3,7 @@
 //! [`Engine::plan`] decides and changes nothing; [`Engine::sync`] does what the plan says. One run of a pipeline goes
 //! on at a time across all processes, and whatever ends a run, what was published before it stays.
 
+mod changed;
 mod choose;
 mod copy;
 mod differing;

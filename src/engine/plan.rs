@@ -10,10 +10,11 @@ use crate::domain::{
 };
 use crate::encode::{Mapping, plan_columns};
 use crate::postgres::{Purpose, Session};
-use crate::source::{ChangedRows, Source, SourceSize};
+use crate::source::{Source, SourceSize};
 use crate::store::LoadedGeneration;
 use crate::transform::Transform;
 
+use super::changed::Changed;
 use super::choose::{Choice, choose};
 use super::fingerprint::fingerprint;
 use super::schema_change::{self, SchemaChange};
@@ -95,7 +96,7 @@ pub(super) struct Decided {
     /// The live generation, where there is one.
     pub(super) live: Option<LoadedGeneration>,
     /// What changed since it was loaded, where that is to be applied in place.
-    pub(super) changes: Option<Arc<ChangedRows>>,
+    pub(super) changes: Option<Arc<Changed>>,
 }
 
 impl Decided {
@@ -276,12 +277,9 @@ fn estimated_bytes(size: SourceSize) -> u64 {
 
 /// Columns that the pipeline names elsewhere must be among the published ones.
 fn check_names_of_columns(pipeline: &Pipeline, schema: &TableSchema) -> Result<()> {
-    let latest = match &pipeline.on_duplicate_key {
-        crate::domain::OnDuplicateKey::LatestBy(column) => Some(("on_duplicate_key", column)),
-        crate::domain::OnDuplicateKey::Fail => None,
-    };
-    let indexed = pipeline.indexes.iter().flatten().map(|column| ("indexes", column));
-    let hidden = pipeline.serve.hide.iter().map(|column| ("serve: {hide", column));
+    let latest = pipeline.on_duplicate_key.latest_by().map(|column| ("on_duplicate_key", column));
+    let indexed = pipeline.indexes.iter().flatten().map(|column| ("indexes", column.as_str()));
+    let hidden = pipeline.serve.hide.iter().map(|column| ("serve: {hide", column.as_str()));
     for (key, column) in latest.into_iter().chain(indexed).chain(hidden) {
         if schema.position(column).is_none() {
             let known: Vec<&str> = schema.columns.iter().map(|column| column.name.as_str()).collect();

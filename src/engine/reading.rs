@@ -7,13 +7,16 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::domain::Result;
 use crate::encode::Mapping;
-use crate::source::{ChangedRows, RowPlace, Scan, ScanTotals, ScanWorker, Source};
+use crate::source::{RowPlace, Scan, ScanTotals, ScanWorker, Source};
 use crate::transform::{SourceScans, Transform, TransformWorker};
+
+use super::changed::Changed;
 
 /// Where the batches of one worker come from.
 pub(super) enum Batches {
     Scan(ScanWorker),
     Transform(TransformWorker),
+    Changed(ScanWorker, Arc<Changed>),
 }
 
 impl Batches {
@@ -22,6 +25,9 @@ impl Batches {
         match self {
             Batches::Scan(worker) => worker.next(),
             Batches::Transform(worker) => worker.next(),
+            Batches::Changed(worker, changed) => {
+                worker.next()?.map(|batch| Ok(changed.compute(batch)?.batch)).transpose()
+            }
         }
     }
 }
@@ -36,47 +42,64 @@ pub(super) struct Reading {
     pub(super) control: ReadControl,
     /// The mapping of what is sent, where that is not all that is read.
     pub(super) sent: Option<Arc<Mapping>>,
-    /// How many rows were picked to be read.
-    picked: Option<u64>,
+    /// How many rows there must be, where that is not what the scan counts.
+    rows: Rows,
+}
+
+/// How many rows a reading must yield.
+enum Rows {
+    /// As many as the scan counts.
+    Counted,
+    /// As many as were picked.
+    Picked(u64),
+    /// Any number.
+    Any,
 }
 
 impl Reading {
     /// Begins to read what `mapping` needs of changed rows, with `picks` of the rows at these places alone.
     pub(super) fn of_changes(
-        changes: &ChangedRows,
+        changes: &Arc<Changed>,
         mapping: &Mapping,
         picks: Option<&[RowPlace]>,
         workers: usize,
         budget: u64,
     ) -> Result<Reading> {
-        let columns: Vec<String> = mapping.schema.columns.iter().map(|column| column.source.clone()).collect();
-        let scan = changes.scan(&columns, picks, workers, budget)?;
-        Reading::of_scan(scan, mapping, picks.map(|picks| picks.len() as u64))
+        let (scan, mapping) = changes.scan(mapping, picks, workers, budget)?;
+        let rows = match picks {
+            Some(picks) => Rows::Picked(picks.len() as u64),
+            None if changes.may_leave_out() => Rows::Any,
+            None => Rows::Counted,
+        };
+        Ok(Reading::of_scan(scan, mapping, rows, |worker| Batches::Changed(worker, Arc::clone(changes))))
     }
 
-    /// Sends the keys of the rows alone.
-    pub(super) fn keys_only(mut self) -> Reading {
-        self.sent = Some(Arc::new(self.mapping.of_key()));
+    /// Sends the keys of the rows alone, and the column at another position with them, where one is wanted.
+    pub(super) fn keys_only(mut self, and: Option<usize>) -> Reading {
+        self.sent = Some(Arc::new(self.mapping.of_key_and(and)));
         self
     }
 
-    fn of_scan(scan: Scan, mapping: &Mapping, picked: Option<u64>) -> Result<Reading> {
-        let mapping = Arc::new(mapping.bound_to(&scan.schema)?);
+    fn of_scan(scan: Scan, mapping: Mapping, rows: Rows, batches: impl Fn(ScanWorker) -> Batches) -> Reading {
         let stop = scan.cancel.clone();
         let control = ReadControl::Scan { totals: scan.totals, stop, _guard: scan.cancel.drop_guard() };
-        Ok(Reading {
-            workers: scan.workers.into_iter().map(Batches::Scan).collect(),
-            mapping,
+        Reading {
+            workers: scan.workers.into_iter().map(batches).collect(),
+            mapping: Arc::new(mapping),
             control,
             sent: None,
-            picked,
-        })
+            rows,
+        }
     }
 
     /// How many rows there must have been, by footers and deletion vectors, or by what was picked; a transform may yield
     /// any number. To be asked after the last batch.
     pub(super) fn rows_expected(&self) -> Option<u64> {
-        self.picked.or_else(|| self.control.rows_expected())
+        match self.rows {
+            Rows::Counted => self.control.rows_counted(),
+            Rows::Picked(rows) => Some(rows),
+            Rows::Any => None,
+        }
     }
 }
 
@@ -102,7 +125,7 @@ impl ReadControl {
         }
     }
 
-    fn rows_expected(&self) -> Option<u64> {
+    fn rows_counted(&self) -> Option<u64> {
         match self {
             ReadControl::Scan { totals, .. } => Some(totals.rows()),
             ReadControl::Transform(_) => None,
@@ -122,8 +145,10 @@ pub(super) async fn read(
         let transform = Transform::plan(Arc::clone(source), sql, workers, budget).await?;
         let control = ReadControl::Transform(transform.scans());
         let workers = transform.execute().await?.into_iter().map(Batches::Transform).collect();
-        return Ok(Reading { workers, mapping: Arc::new(mapping.clone()), control, sent: None, picked: None });
+        return Ok(Reading { workers, mapping: Arc::new(mapping.clone()), control, sent: None, rows: Rows::Any });
     }
     let columns: Vec<String> = mapping.schema.columns.iter().map(|column| column.source.clone()).collect();
-    Reading::of_scan(source.scan(Some(&columns), workers, budget)?, mapping, None)
+    let scan = source.scan(Some(&columns), workers, budget)?;
+    let mapping = mapping.bound_to(&scan.schema)?;
+    Ok(Reading::of_scan(scan, mapping, Rows::Counted, Batches::Scan))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{Code, Error, Generation, OnDuplicateKey, OnSchemaChange, Pipeline, Result, SourcePin, TableName};
+use crate::domain::{Code, Error, Generation, OnSchemaChange, Pipeline, Result, SourcePin, TableName};
 use crate::encode::{Checksum, Coverage, Mapping, RowEncoder, RowHasher};
 use crate::observe::{Event, Stage};
 use crate::postgres::Purpose;
@@ -43,7 +43,7 @@ impl Engine {
     /// compared without loading them.
     pub async fn verify_table(&self, pipeline: &Pipeline, cancel: &CancellationToken) -> Result<TableVerification> {
         let name = &pipeline.name;
-        if matches!(pipeline.on_duplicate_key, OnDuplicateKey::LatestBy(_)) {
+        if pipeline.on_duplicate_key.latest_by().is_some() {
             return Err(Error::new(
                 Code::NotBuiltYet,
                 format!("`{name}` keeps the newest row of each key: comparing it with its source is not built yet"),

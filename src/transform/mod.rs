@@ -3,6 +3,7 @@
 //! The source is the one table there is, named `source`; it is read by our own scan, so that a transform sees exactly
 //! what a pipeline without one would load.
 
+mod row_wise;
 mod source_table;
 mod uniqueness;
 
@@ -22,6 +23,7 @@ use tokio::runtime::Handle;
 use crate::domain::{Code, Error, Result};
 use crate::source::Source;
 
+pub use row_wise::{Computed, RowWise};
 pub use source_table::SourceScans;
 use source_table::SourceTable;
 pub use uniqueness::{ColumnCounts, count_values, is_unique};
@@ -44,8 +46,7 @@ impl Transform {
     /// [`Code::TransformFailed`] with DataFusion's own words when the SQL does not fit the source.
     pub async fn plan(source: Arc<Source>, sql: &str, workers: usize, budget: u64) -> Result<Self> {
         let (context, scans) = context_over(source, workers, budget)?;
-        let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        let frame = context.sql_with_options(sql, only_queries).await.map_err(failed)?;
+        let frame = query(&context, sql).await?;
         let schema = Arc::clone(frame.schema().inner());
         Ok(Transform { frame, schema, scans })
     }
@@ -68,6 +69,12 @@ impl Transform {
         let runtime = Handle::current();
         Ok(streams.into_iter().map(|stream| TransformWorker { stream, runtime: runtime.clone() }).collect())
     }
+}
+
+/// Plans a query, and nothing but a query.
+async fn query(context: &SessionContext, sql: &str) -> Result<DataFrame> {
+    let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    context.sql_with_options(sql, only_queries).await.map_err(failed)
 }
 
 /// A session whose one table is `source`. Operators may hold half of `budget`, the scans of the source the rest.

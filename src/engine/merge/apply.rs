@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tokio_postgres::error::SqlState;
 
-use crate::destination::{MergeSql, Merged};
+use crate::destination::{MergeSql, Merged, MergedLatest};
 use crate::domain::{Code, Error, OnBadRow, Result, RunOutcome, RunState};
 use crate::encode::{hash_sql, key_hash_sql};
 use crate::observe::{Event, Stage};
@@ -59,18 +59,36 @@ impl Engine {
         let publishing = Instant::now();
         let transaction = session.transaction().await.doing(doing)?;
         fail::fail_point!(crate::failpoint::BEFORE_MERGE);
-        let merged = self.destination.merge(&transaction, name, generation, schema, &sql, staged.going > 0).await?;
-        check(name.as_str(), staged, &merged)?;
+        let latest_by = pipeline.on_duplicate_key.latest_by();
+        let merged = match latest_by {
+            None => {
+                let going = staged.going > 0;
+                let merged = self.destination.merge(&transaction, name, generation, schema, &sql, going).await?;
+                check(name.as_str(), staged, &merged)?;
+                merged
+            }
+            Some(column) => {
+                let latest =
+                    self.destination.merge_latest(&transaction, name, generation, schema, &sql, column).await?;
+                check_latest(name.as_str(), staged, &latest)?;
+                outcome.rows.deduplicated = latest.left_out;
+                latest.merged
+            }
+        };
         let rows_after = live.rows + merged.inserted.rows as i64 - merged.deleted as i64;
         refuse_empty(pipeline, decided, rows_after.unsigned_abs())?;
-        let rows_there = decided.source.size().rows.filter(|_| pipeline.on_bad_row == OnBadRow::Fail);
+        // What is bad, older than others of its key, or left out by a transform is in the source alone.
+        let all_come = pipeline.on_bad_row == OnBadRow::Fail && pipeline.transform.is_none() && latest_by.is_none();
+        let rows_there = decided.source.size().rows.filter(|_| all_come);
         if let Some(rows) = rows_there.filter(|rows| i64::try_from(*rows) != Ok(rows_after)) {
             let detail = format!("`{name}` would have {rows_after} rows, the source has {rows}");
             return Err(Error::new(Code::NotIncremental, detail));
         }
         let touched = self.destination.touched_keys(&transaction, generation, &sql, KEYS_LISTED).await?;
         self.destination.empty_staging(&transaction, generation).await?;
-        let checksum = running_sum(live.checksum.as_deref(), &merged);
+        // The sum of a load is over all rows that were read, older ones of a key among them.
+        let before = live.checksum.as_deref().filter(|_| latest_by.is_none());
+        let checksum = running_sum(before, &merged);
         let row = MergedRow {
             generation,
             source_version: &decided.plan.source_version,
@@ -129,18 +147,37 @@ fn check(name: &str, staged: &Staged, merged: &Merged) -> Result<()> {
             format!("the {going} rows of `{name}` that were to go are not as the source had them"),
         ));
     }
-    let sum = merged.updated.sum + merged.inserted.sum;
-    if sum != staged.coming.checksum.sum {
+    check_sum(name, staged, merged.updated.sum + merged.inserted.sum)
+}
+
+/// What was staged must be what the source has, and what was left of it must have been written.
+fn check_latest(name: &str, staged: &Staged, latest: &MergedLatest) -> Result<()> {
+    let MergedLatest { merged: Merged { gone, updated, inserted, .. }, left, .. } = latest;
+    let written = (updated.rows + inserted.rows, updated.sum + inserted.sum);
+    if latest.staged.rows != staged.coming.rows_stored || written != (left.rows, left.sum) || gone.rows != updated.rows
+    {
         return Err(Error::new(
-            Code::ChecksumMismatch,
+            Code::CountMismatch,
             format!(
-                "the {coming} rows written to `{name}` hash to {sum} in Postgres, to {} in the source",
-                staged.coming.checksum.sum
+                "`{name}`: {} of {} rows were to come, {} to be replaced; {} were replaced, {} added",
+                left.rows, latest.staged.rows, gone.rows, updated.rows, inserted.rows
             ),
         )
-        .hint("nothing was published; please report this with the table's column types (`lakegate plan`)"));
+        .hint("the published table is not what the source's history says; `lakegate sync --full` loads it anew"));
     }
-    Ok(())
+    check_sum(name, staged, latest.staged.sum)
+}
+
+fn check_sum(name: &str, staged: &Staged, sum: i128) -> Result<()> {
+    if sum == staged.coming.checksum.sum {
+        return Ok(());
+    }
+    let (rows, expected) = (staged.coming.rows_stored, staged.coming.checksum.sum);
+    Err(Error::new(
+        Code::ChecksumMismatch,
+        format!("the {rows} rows that came to `{name}` hash to {sum} in Postgres, to {expected} in the source"),
+    )
+    .hint("nothing was published; please report this with the table's column types (`lakegate plan`)"))
 }
 
 /// The sum of the hashes of all rows after a merge, where it was known before.

@@ -8,9 +8,10 @@ use twox_hash::XxHash3_128;
 
 use crate::domain::{Code, Error, OnBadRow, Pipeline, Result};
 use crate::encode::{BadRow, BadRows, Mapping, RowEncoder};
-use crate::source::{ChangedRows, Gone, RowPlace, ScanWorker};
+use crate::source::{RowPlace, ScanWorker};
 
 use super::super::Engine;
+use super::super::changed::Changed;
 use super::net::{Ledger, Net};
 
 /// What comparing the changed rows came to.
@@ -30,15 +31,14 @@ impl Engine {
     pub(super) async fn compare_changes(
         &self,
         pipeline: &Pipeline,
-        changes: &Arc<ChangedRows>,
+        changes: &Arc<Changed>,
         mapping: &Mapping,
         most: u64,
     ) -> Result<Compared> {
         let budget = self.run_budget();
         let workers = self.streams(changes.size().bytes);
-        let columns: Vec<String> = mapping.schema.columns.iter().map(|column| column.source.clone()).collect();
-        let scan = changes.scan(&columns, None, workers, budget / 2)?;
-        let mapping = Arc::new(mapping.bound_to(&scan.schema)?);
+        let (scan, mapping) = changes.scan(mapping, None, workers, budget / 2)?;
+        let mapping = Arc::new(mapping);
         let ledger = Arc::new(Ledger::new(budget / 2));
         // Rows of the lake are not ours: nobody who writes them may know which of them hash alike.
         let seed: u64 = rand::random();
@@ -72,7 +72,7 @@ impl Engine {
 /// Enters the rows of one worker into the ledger. Blocks.
 fn enter(
     mut worker: ScanWorker,
-    changes: &ChangedRows,
+    changes: &Changed,
     mapping: &Mapping,
     ledger: &Ledger,
     policy: OnBadRow,
@@ -82,11 +82,13 @@ fn enter(
     let mut writer = ledger.writer();
     while let Some((batch, place)) = worker.next_placed()? {
         let gone = changes.gone(place, &batch)?;
-        let prepared = mapping.prepare(&batch)?;
-        let mut bad = Unfollowed { policy, gone: &gone };
+        let computed = changes.compute(batch)?;
+        let prepared = mapping.prepare(&computed.batch)?;
+        let mut bad = Unfollowed { policy, is_gone: |row| gone.is_gone(computed.origin(row)) };
         encoder.encode_each(&prepared, &mut bad, &mut |row, bytes| {
             let hash = XxHash3_128::oneshot_with_seed(seed, bytes);
-            writer.add(hash, RowPlace::of(place, row)?, gone.is_gone(row))
+            let origin = computed.origin(row);
+            writer.add(hash, RowPlace::of(place, origin)?, gone.is_gone(origin))
         })?;
         fail::fail_point!(crate::failpoint::DURING_COMPARE);
     }
@@ -95,14 +97,15 @@ fn enter(
 
 /// Bad rows among changes. One that came fails the run, as it would fail a snapshot. Where bad rows are left out
 /// instead, only a snapshot counts them rightly, and so where a row went that can never have been stored.
-struct Unfollowed<'a> {
+struct Unfollowed<G> {
     policy: OnBadRow,
-    gone: &'a Gone,
+    /// Whether a row of the batch went.
+    is_gone: G,
 }
 
-impl BadRows for Unfollowed<'_> {
+impl<G: Fn(usize) -> bool> BadRows for Unfollowed<G> {
     fn reject(&mut self, row: BadRow) -> Result<()> {
-        let is_gone = self.gone.is_gone(row.row);
+        let is_gone = (self.is_gone)(row.row);
         let error = row.into_error();
         if self.policy == OnBadRow::Fail && !is_gone {
             return Err(error);

@@ -18,10 +18,11 @@ use crate::domain::{Code, Error, OnBadRow, Pipeline, Result, RunMode, RunOutcome
 use crate::encode::Coverage;
 use crate::observe::{Event, Stage};
 use crate::postgres::{Doing, Session};
-use crate::source::{ChangedRows, RowPlace};
+use crate::source::RowPlace;
 use crate::store::{LoadedGeneration, PublishRow};
 
 use super::Engine;
+use super::changed::Changed;
 use super::copy::{Copied, CopyJob};
 use super::plan::Decided;
 use super::reading::Reading;
@@ -67,7 +68,7 @@ impl Engine {
         &self,
         session: &mut Session,
         merge: &Merge<'_>,
-        changes: &Arc<ChangedRows>,
+        changes: &Arc<Changed>,
     ) -> Result<RunOutcome> {
         let Merge { pipeline, decided, live, held, started, .. } = *merge;
         let (name, plan) = (&pipeline.name, &decided.plan);
@@ -163,13 +164,14 @@ impl Engine {
         &self,
         session: &mut Session,
         merge: &Merge<'_>,
-        changes: &Arc<ChangedRows>,
+        changes: &Arc<Changed>,
         gone: Option<Vec<RowPlace>>,
         come: Option<Vec<RowPlace>>,
     ) -> Result<Staged> {
         let Merge { pipeline, decided, live, held, .. } = *merge;
         let schema = decided.schema();
-        let (coming, going) = self.destination.prepare_staging(session, live.generation, schema).await?;
+        let latest = pipeline.on_duplicate_key.latest_by().and_then(|column| schema.position(column));
+        let (coming, going) = self.destination.prepare_staging(session, live.generation, schema, latest).await?;
         let streams = |places: Option<&Vec<RowPlace>>| match places {
             Some(places) => (places.len() / ROWS_PER_STREAM + 1).min(self.streams(u64::MAX)),
             None => self.streams(changes.size().bytes),
@@ -179,7 +181,8 @@ impl Engine {
         if let Some(places) = gone.filter(|places| !places.is_empty()) {
             let workers = streams(Some(&places));
             // Whole rows are read and hashed; their keys are all that is sent.
-            let reading = Reading::of_changes(changes, &decided.mapping, Some(&places), workers, budget)?.keys_only();
+            let reading = Reading::of_changes(changes, &decided.mapping, Some(&places), workers, budget)?;
+            let reading = reading.keys_only(latest);
             let job = CopyJob { pipeline, reading, target: going, coverage: Coverage::Full, rows_total: None };
             let copied = Box::pin(self.copy_rows(job, OnBadRow::Fail, held)).await?;
             (going_keys, going_sum) = (copied.rows_stored, copied.checksum.sum);

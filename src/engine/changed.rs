@@ -1,0 +1,79 @@
+//! Changed rows of a source, as a pipeline sees them: through its transform, where it has one.
+
+use std::fmt;
+
+use arrow_array::RecordBatch;
+
+use crate::domain::Result;
+use crate::encode::Mapping;
+use crate::source::{BatchPlace, ChangedRows, Gone, RowPlace, Scan, SourceSize};
+use crate::transform::{Computed, RowWise};
+
+/// What changed in a source since it was loaded.
+pub(super) struct Changed {
+    rows: ChangedRows,
+    transform: Option<RowWise>,
+}
+
+impl fmt::Debug for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changed").field("rows", &self.rows).field("transform", &self.transform).finish()
+    }
+}
+
+impl Changed {
+    pub(super) fn new(rows: ChangedRows, transform: Option<RowWise>) -> Changed {
+        Changed { rows, transform }
+    }
+
+    /// What tells of the changes, for a person.
+    pub(super) fn summary(&self) -> &str {
+        self.rows.summary()
+    }
+
+    /// The files that are read to find the rows.
+    pub(super) fn size(&self) -> SourceSize {
+        self.rows.size()
+    }
+
+    /// Whether rows only came.
+    pub(super) fn only_added(&self) -> bool {
+        self.rows.only_added()
+    }
+
+    /// Whether a row of the source may be none of the table: then rows are counted as they come.
+    pub(super) fn may_leave_out(&self) -> bool {
+        self.transform.is_some()
+    }
+
+    /// Begins to read what `mapping` needs, with `picks` of the rows at these places alone. Returns the mapping for what
+    /// [`Changed::compute`] makes of the batches.
+    pub(super) fn scan(
+        &self,
+        mapping: &Mapping,
+        picks: Option<&[RowPlace]>,
+        workers: usize,
+        budget: u64,
+    ) -> Result<(Scan, Mapping)> {
+        if let Some(transform) = &self.transform {
+            return Ok((self.rows.scan(transform.columns(), picks, workers, budget)?, mapping.clone()));
+        }
+        let columns: Vec<String> = mapping.schema.columns.iter().map(|column| column.source.clone()).collect();
+        let scan = self.rows.scan(&columns, picks, workers, budget)?;
+        let mapping = mapping.bound_to(&scan.schema)?;
+        Ok((scan, mapping))
+    }
+
+    /// Which rows of a batch went.
+    pub(super) fn gone(&self, place: BatchPlace, batch: &RecordBatch) -> Result<Gone> {
+        self.rows.gone(place, batch)
+    }
+
+    /// The rows of the table that a batch of changed rows stands for.
+    pub(super) fn compute(&self, batch: RecordBatch) -> Result<Computed> {
+        match &self.transform {
+            Some(transform) => transform.apply(&batch),
+            None => Ok(Computed { batch, made_of: None }),
+        }
+    }
+}
