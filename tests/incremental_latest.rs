@@ -20,7 +20,7 @@ type Event<'a> = (i64, Option<i64>, &'a str);
 
 fn batch(events: &[Event<'_>]) -> RecordBatch {
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(events.iter().map(|event| event.0)));
-    let seqs: ArrayRef = Arc::new(Int64Array::from_iter(events.iter().map(|event| event.1)));
+    let seqs: ArrayRef = Arc::new(events.iter().map(|event| event.1).collect::<Int64Array>());
     let notes: ArrayRef = Arc::new(StringArray::from_iter_values(events.iter().map(|event| event.2)));
     RecordBatch::try_from_iter_with_nullable([("id", ids, false), ("seq", seqs, true), ("note", notes, true)]).unwrap()
 }

@@ -15,6 +15,7 @@ mod examples;
 mod histories;
 mod incremental;
 mod incremental_latest;
+mod incremental_row_tracking;
 mod incremental_transform;
 mod interrupt;
 mod lake_tables;

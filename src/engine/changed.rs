@@ -6,7 +6,7 @@ use arrow_array::RecordBatch;
 
 use crate::domain::Result;
 use crate::encode::Mapping;
-use crate::source::{BatchPlace, ChangedRows, Gone, RowPlace, Scan, SourceSize};
+use crate::source::{BatchPlace, ChangedRows, Gone, Narrowed, RowPlace, Scan, SourceSize};
 use crate::transform::{Computed, RowWise};
 
 /// What changed in a source since it was loaded.
@@ -44,6 +44,11 @@ impl Changed {
     /// Whether a row of the source may be none of the table: then rows are counted as they come.
     pub(super) fn may_leave_out(&self) -> bool {
         self.transform.is_some()
+    }
+
+    /// Which rows may differ, where writers keep track of rows; see [`ChangedRows::narrow`]. Blocks.
+    pub(super) fn narrow(&self, most: u64, workers: usize, budget: u64) -> Result<Option<Narrowed>> {
+        self.rows.narrow(most, workers, budget)
     }
 
     /// Begins to read what `mapping` needs, with `picks` of the rows at these places alone. Returns the mapping for what

@@ -22,6 +22,8 @@ use super::changed::Changed;
 /// How many times the bytes of the whole source its changes may have to be read in place. Files that are rewritten are
 /// read before and after, and comparing them costs much less than storing them.
 const READ_MAX: u64 = 3;
+/// Changes of fewer bytes than that are always read.
+const READ_ALWAYS: u64 = 1 << 20;
 /// How many times the rows of the table may be added to it; beyond, building its indexes anew costs less.
 const GROWTH_MAX: u64 = 1;
 
@@ -123,7 +125,7 @@ async fn follow(
         if size.rows.is_some_and(|added| added > rows.saturating_mul(GROWTH_MAX).max(100_000)) {
             return because("more rows were added than were there");
         }
-    } else if size.bytes > whole.bytes.max(live_bytes(live)).saturating_mul(READ_MAX) {
+    } else if size.bytes > whole.bytes.max(live_bytes(live)).saturating_mul(READ_MAX).max(READ_ALWAYS) {
         return because("its changes are larger than the table");
     }
     // A row that comes may replace an older one.

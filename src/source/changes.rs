@@ -19,6 +19,7 @@ use super::SourceSize;
 use super::columns::{FileColumn, Origin, Target};
 use super::data_file::DataFile;
 use super::failure::corrupt;
+use super::row_identity::{Narrowed, RowIdentity};
 use super::scan::{self, BatchPlace, Scan, Work};
 
 /// The column of a change feed that says what happened to the row.
@@ -53,6 +54,8 @@ pub struct ChangedRows {
     targets: Vec<Target>,
     files: Arc<[DataFile]>,
     sides: Vec<Side>,
+    /// How the rows of all files are told apart, where writers keep track of them.
+    identity: Option<RowIdentity>,
     summary: String,
 }
 
@@ -68,9 +71,19 @@ impl fmt::Debug for ChangedRows {
 /// What a format finds out about the way from one state to another.
 pub(super) enum Found {
     None,
-    /// Files with the side of their rows, and what they are, for a person.
-    Files(Vec<(DataFile, Side)>, String),
+    /// Files with the side of their rows.
+    Files(FoundFiles),
     Unknown(String),
+}
+
+/// The files that tell what changed.
+pub(super) struct FoundFiles {
+    /// With the side of their rows.
+    pub(super) files: Vec<(DataFile, Side)>,
+    /// How the rows of all of them are told apart, where writers keep track of them.
+    pub(super) identity: Option<RowIdentity>,
+    /// What they are, for a person.
+    pub(super) summary: String,
 }
 
 /// Where a changed row stands: its file, the row group, and its place among the rows of the row group that belong to
@@ -96,6 +109,18 @@ impl RowPlace {
         }
         let group = (batch.file as u64) << Self::GROUP_BITS | batch.row_group as u64;
         Ok(RowPlace(group << Self::ROW_BITS | row as u64))
+    }
+
+    /// The place of the `offset`th row of a batch of a scan that reads these places alone.
+    ///
+    /// # Errors
+    /// As [`RowPlace::of`].
+    pub fn of_picked(picks: &[RowPlace], batch: BatchPlace, offset: usize) -> Result<RowPlace> {
+        let first = RowPlace::of(BatchPlace { first_row: 0, ..batch }, 0)?;
+        let before = picks.partition_point(|place| *place < first);
+        let picked =
+            picks.get(before + batch.first_row + offset).filter(|place| place.row_group() == first.row_group());
+        picked.copied().ok_or_else(|| Error::internal("a scan yields rows that were not picked"))
     }
 
     /// The place as a number below 2⁶³, from which it can be made again.
@@ -125,11 +150,11 @@ impl ChangedRows {
         store: Arc<dyn ObjectStore>,
         address: Arc<str>,
         targets: Vec<Target>,
-        files: Vec<(DataFile, Side)>,
-        summary: String,
+        found: FoundFiles,
     ) -> ChangedRows {
+        let FoundFiles { files, identity, summary } = found;
         let (files, sides): (Vec<_>, Vec<_>) = files.into_iter().unzip();
-        ChangedRows { store, address, targets, files: files.into(), sides, summary }
+        ChangedRows { store, address, targets, files: files.into(), sides, identity, summary }
     }
 
     /// What tells of the changes, for a person: `2 files were added`.
@@ -145,6 +170,20 @@ impl ChangedRows {
     /// Whether rows only came.
     pub fn only_added(&self) -> bool {
         self.sides.iter().all(|side| *side == Side::After)
+    }
+
+    /// Which rows may differ, where writers keep track of rows and those are at most `most`; else `None`. Reads what
+    /// tells rows apart, and no values. Blocks.
+    ///
+    /// # Errors
+    /// Those of the files.
+    pub fn narrow(&self, most: u64, workers: usize, budget: u64) -> Result<Option<Narrowed>> {
+        let Some(identity) = &self.identity else { return Ok(None) };
+        let scan = || {
+            let (store, address, files) = (Arc::clone(&self.store), Arc::clone(&self.address), Arc::clone(&self.files));
+            Ok(scan::start(Work { store, address, files, targets: identity.targets(), picks: None }, workers, budget))
+        };
+        identity.narrow(&self.sides, scan, usize::try_from(most).unwrap_or(usize::MAX))
     }
 
     /// Begins to read the rows of the named columns, in that order, and behind them, where a change feed is among the
@@ -229,12 +268,14 @@ mod tests {
 
     #[test]
     fn a_place_keeps_file_row_group_and_row_and_sorts_by_them() {
-        let place = |file, row_group, first_row| RowPlace::of(BatchPlace { file, row_group, first_row }, 5).unwrap();
+        let place = |file, row_group, first_row| {
+            RowPlace::of(BatchPlace { file, row_group, row_group_start: 0, first_row }, 5).unwrap()
+        };
         let far = place((1 << 21) - 1, (1 << 14) - 1, (1 << 28) - 6);
         assert_eq!((far.row_group(), far.row()), (((1 << 21) - 1, (1 << 14) - 1), (1 << 28) - 1));
         assert_eq!(RowPlace::from_bits(far.to_bits()), far);
         assert!(far.to_bits() < 1 << 63);
         assert!(place(1, 0, 0) > place(0, 7, 9) && place(0, 7, 9) > place(0, 7, 8));
-        assert!(RowPlace::of(BatchPlace { file: 1 << 21, row_group: 0, first_row: 0 }, 0).is_err());
+        assert!(RowPlace::of(BatchPlace { file: 1 << 21, row_group: 0, row_group_start: 0, first_row: 0 }, 0).is_err());
     }
 }

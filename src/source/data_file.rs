@@ -102,7 +102,7 @@ impl OpenFile {
     }
 
     /// The rows of a row group, counted from the beginning of the file.
-    fn rows_of(&self, row_group: usize) -> Range<u64> {
+    pub(super) fn rows_of(&self, row_group: usize) -> Range<u64> {
         let count = |group: &parquet::file::metadata::RowGroupMetaData| group.num_rows().max(0) as u64;
         let groups = self.metadata.metadata().row_groups();
         let start: u64 = groups.iter().take(row_group).map(count).sum();

@@ -17,6 +17,7 @@ mod object;
 mod object_store;
 mod parquet;
 mod row_group;
+mod row_identity;
 mod scan;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ use crate::domain::{
 pub use changes::{ChangedRows, Changes, Gone, RowPlace};
 pub use columns::{COMMENT, VARIANT};
 pub use object_store::{Location, open as open_location};
+pub use row_identity::Narrowed;
 pub use scan::{BatchPlace, Scan, ScanTotals, ScanWorker};
 
 use changes::Found;
@@ -251,9 +253,9 @@ impl Source {
         Ok(match io::run_blocking(move || since(&version)).await? {
             Found::None => Changes::None,
             Found::Unknown(why) => Changes::Unknown(why),
-            Found::Files(files, summary) => {
+            Found::Files(found) => {
                 let (store, address) = (Arc::clone(&self.location.store), Arc::clone(&self.address));
-                Changes::Rows(ChangedRows::new(store, address, self.targets.clone(), files, summary))
+                Changes::Rows(ChangedRows::new(store, address, self.targets.clone(), found))
             }
         })
     }

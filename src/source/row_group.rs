@@ -110,7 +110,12 @@ impl RowGroupReader {
 
     /// Where the next batch stands.
     pub(super) fn place(&self) -> BatchPlace {
-        BatchPlace { file: self.file.index, row_group: self.row_group, first_row: self.yielded }
+        BatchPlace {
+            file: self.file.index,
+            row_group: self.row_group,
+            row_group_start: self.file.rows_of(self.row_group).start,
+            first_row: self.yielded,
+        }
     }
 
     /// The next batch, in the source's schema. Blocks.

@@ -183,6 +183,8 @@ pub struct BatchPlace {
     pub file: usize,
     /// The row group of the file.
     pub row_group: usize,
+    /// The position in the file of the row group's first row.
+    pub row_group_start: u64,
     /// The batch's first row, counted among the rows of the row group that belong to what is read.
     pub first_row: usize,
 }

@@ -53,8 +53,16 @@ impl DeltaLog {
         std::fs::write(self.commit_file(self.version() + 1), lines.join("\n")).unwrap();
     }
 
+    /// Changes what a commit says.
+    pub(crate) fn amend(&self, version: u64, change: impl Fn(&mut Value)) {
+        let mut actions = self.actions(version);
+        actions.iter_mut().for_each(change);
+        let lines: Vec<String> = actions.iter().map(Value::to_string).collect();
+        std::fs::write(self.commit_file(version), lines.join("\n")).unwrap();
+    }
+
     /// The files of the newest version, as they were added.
-    fn files(&self) -> BTreeMap<String, Value> {
+    pub(crate) fn files(&self) -> BTreeMap<String, Value> {
         let mut files = BTreeMap::new();
         for version in 0..=self.version() {
             let actions = self.actions(version);
@@ -101,19 +109,24 @@ impl DeltaLog {
             }
         }
         if let Some(batch) = new.filter(|batch| batch.num_rows() > 0) {
-            let path = format!("part-{}.parquet", uuid::Uuid::new_v4());
-            let file = std::fs::File::create(self.dir.join(&path)).unwrap();
-            let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
-            writer.write(batch).unwrap();
-            writer.close().unwrap();
-            let size = std::fs::metadata(self.dir.join(&path)).unwrap().len();
-            let stats = json!({"numRecords": batch.num_rows()}).to_string();
-            actions.push(json!({"add": {
-                "path": path, "partitionValues": {}, "size": size, "modificationTime": 1_700_000_000_000_i64,
-                "dataChange": true, "stats": stats,
-            }}));
+            actions.push(json!({"add": self.write(batch)}));
         }
         self.commit(&actions);
+    }
+
+    /// Writes a file of rows; returns how a commit adds it.
+    pub(crate) fn write(&self, batch: &RecordBatch) -> Value {
+        let path = format!("part-{}.parquet", uuid::Uuid::new_v4());
+        let file = std::fs::File::create(self.dir.join(&path)).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(batch).unwrap();
+        writer.close().unwrap();
+        let size = std::fs::metadata(self.dir.join(&path)).unwrap().len();
+        let stats = json!({"numRecords": batch.num_rows()}).to_string();
+        json!({
+            "path": path, "partitionValues": {}, "size": size, "modificationTime": 1_700_000_000_000_i64,
+            "dataChange": true, "stats": stats,
+        })
     }
 
     /// The column of every row of a file, marked ones included.

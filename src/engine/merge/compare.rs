@@ -37,7 +37,12 @@ impl Engine {
     ) -> Result<Compared> {
         let budget = self.run_budget();
         let workers = self.streams(changes.size().bytes);
-        let (scan, mapping) = changes.scan(mapping, None, workers, budget / 2)?;
+        let stopped = |error| Error::internal("a reader stopped").because(error);
+        let narrowing = Arc::clone(changes);
+        let narrowed = spawn_blocking(move || narrowing.narrow(most, workers, budget / 2)).await.map_err(stopped)??;
+        let (places, same) = narrowed.map_or((None, 0), |narrowed| (Some(narrowed.places), narrowed.same));
+        let (scan, mapping) = changes.scan(mapping, places.as_deref(), workers, budget / 2)?;
+        let places = places.map(Arc::new);
         let mapping = Arc::new(mapping);
         let ledger = Arc::new(Ledger::new(budget / 2));
         // Rows of the lake are not ours: nobody who writes them may know which of them hash alike.
@@ -47,10 +52,10 @@ impl Engine {
         let _stop = scan.cancel.drop_guard();
         let comparing = scan.workers.into_iter().map(|worker| {
             let (changes, mapping, ledger) = (Arc::clone(changes), Arc::clone(&mapping), Arc::clone(&ledger));
-            let policy = pipeline.on_bad_row;
-            spawn_blocking(move || enter(worker, &changes, &mapping, &ledger, policy, seed))
+            let entering =
+                Entering { changes, places: places.clone(), mapping, ledger, policy: pipeline.on_bad_row, seed };
+            spawn_blocking(move || entering.enter(worker))
         });
-        let stopped = |error| Error::internal("a reader stopped").because(error);
         let mut comparing: FuturesUnordered<_> = comparing.collect();
         let mut failure = None;
         while let Some(entered) = comparing.next().await {
@@ -64,35 +69,47 @@ impl Engine {
             return Err(error);
         }
         let ledger = Arc::into_inner(ledger).ok_or_else(|| Error::internal("a reader outlives its scan"))?;
-        let net = spawn_blocking(move || ledger.settle(workers, most)).await.map_err(stopped)??;
+        let mut net = spawn_blocking(move || ledger.settle(workers, most)).await.map_err(stopped)??;
+        net.unchanged += same;
         Ok(Compared { net, rows_read: totals.rows_yielded(), bytes_read: totals.bytes_read() })
     }
 }
 
-/// Enters the rows of one worker into the ledger. Blocks.
-fn enter(
-    mut worker: ScanWorker,
-    changes: &Changed,
-    mapping: &Mapping,
-    ledger: &Ledger,
+/// What it takes to enter rows into the ledger.
+struct Entering {
+    changes: Arc<Changed>,
+    /// The only rows that are read, where not all are.
+    places: Option<Arc<Vec<RowPlace>>>,
+    mapping: Arc<Mapping>,
+    ledger: Arc<Ledger>,
     policy: OnBadRow,
     seed: u64,
-) -> Result<()> {
-    let mut encoder = RowEncoder::new(mapping);
-    let mut writer = ledger.writer();
-    while let Some((batch, place)) = worker.next_placed()? {
-        let gone = changes.gone(place, &batch)?;
-        let computed = changes.compute(batch)?;
-        let prepared = mapping.prepare(&computed.batch)?;
-        let mut bad = Unfollowed { policy, is_gone: |row| gone.is_gone(computed.origin(row)) };
-        encoder.encode_each(&prepared, &mut bad, &mut |row, bytes| {
-            let hash = XxHash3_128::oneshot_with_seed(seed, bytes);
-            let origin = computed.origin(row);
-            writer.add(hash, RowPlace::of(place, origin)?, gone.is_gone(origin))
-        })?;
-        fail::fail_point!(crate::failpoint::DURING_COMPARE);
+}
+
+impl Entering {
+    /// Enters the rows of one worker. Blocks.
+    fn enter(self, mut worker: ScanWorker) -> Result<()> {
+        let Entering { changes, places, mapping, ledger, policy, seed } = self;
+        let mut encoder = RowEncoder::new(&mapping);
+        let mut writer = ledger.writer();
+        while let Some((batch, place)) = worker.next_placed()? {
+            let gone = changes.gone(place, &batch)?;
+            let computed = changes.compute(batch)?;
+            let prepared = mapping.prepare(&computed.batch)?;
+            let mut bad = Unfollowed { policy, is_gone: |row| gone.is_gone(computed.origin(row)) };
+            encoder.encode_each(&prepared, &mut bad, &mut |row, bytes| {
+                let hash = XxHash3_128::oneshot_with_seed(seed, bytes);
+                let origin = computed.origin(row);
+                let place = match &places {
+                    None => RowPlace::of(place, origin)?,
+                    Some(places) => RowPlace::of_picked(places, place, origin)?,
+                };
+                writer.add(hash, place, gone.is_gone(origin))
+            })?;
+            fail::fail_point!(crate::failpoint::DURING_COMPARE);
+        }
+        writer.finish()
     }
-    writer.finish()
 }
 
 /// Bad rows among changes. One that came fails the run, as it would fail a snapshot. Where bad rows are left out

@@ -10,10 +10,11 @@ use delta_kernel::Version;
 
 use crate::domain::{Code, Result, SourcePin};
 
-use crate::source::changes::{Found, Side};
+use crate::source::changes::{Found, FoundFiles, Side};
 use crate::source::data_file::DataFile;
 use crate::source::live_rows::Rows;
 use crate::source::object_store::Location;
+use crate::source::row_identity::{FileIdentity, RowIdentity};
 
 use super::Table;
 use super::commits::{self, Commit, LoggedFile};
@@ -103,7 +104,7 @@ impl Net {
         let place = location.display();
         let partitions = table.snapshot.table_configuration().logical_partition_columns().to_vec();
         let mut logged = LoggedFiles::new(table, location, &place, &partitions)?;
-        let said = self.summary();
+        let (summary, identity) = (self.summary(), self.identity(table));
         let mut files = Vec::new();
         for at in self.paths.into_values() {
             if !at.collect(&mut logged, !partitions.is_empty(), &mut files)? {
@@ -116,7 +117,23 @@ impl Net {
                 None => return Ok(Found::Unknown("the log says too little of its change feed".to_owned())),
             }
         }
-        Ok(Found::Files(files, said))
+        Ok(Found::Files(FoundFiles { files, identity, summary }))
+    }
+
+    /// How rows are told apart, where the table tracks them and all rows of all files count. The files are in the order
+    /// in which [`Net::files`] lists them.
+    fn identity(&self, table: &Table) -> Option<RowIdentity> {
+        let properties = table.snapshot.table_configuration().metadata().configuration();
+        if properties.get("delta.enableRowTracking").map(String::as_str) != Some("true") || !self.feed.is_empty() {
+            return None;
+        }
+        let column = |which: &str| properties.get(&format!("delta.rowTracking.materialized{which}ColumnName")).cloned();
+        let files = self.paths.values().flat_map(|at| at.removed.iter().chain(&at.added)).map(|file| {
+            let identity = FileIdentity { first_id: file.base_row_id?, version: file.default_row_commit_version? };
+            file.deletion_vector.is_none().then_some(identity)
+        });
+        let files = files.collect::<Option<Vec<_>>>()?;
+        Some(RowIdentity { id_column: column("RowId")?, version_column: column("RowCommitVersion")?, files })
     }
 
     /// What happened, for a person.
@@ -220,6 +237,8 @@ mod tests {
             partition_values: None,
             data_change: true,
             deletion_vector: vector,
+            base_row_id: None,
+            default_row_commit_version: None,
             rows: None,
         }
     }

@@ -43,6 +43,9 @@ pub(super) struct LoggedFile {
     #[serde(default = "yes")]
     pub(super) data_change: bool,
     pub(super) deletion_vector: Option<LoggedVector>,
+    /// The id of the first row, and the version that wrote the file, where the table tracks rows.
+    pub(super) base_row_id: Option<i64>,
+    pub(super) default_row_commit_version: Option<i64>,
     /// Rows by the file's statistics, of which nothing else is kept.
     #[serde(rename = "stats", default, deserialize_with = "rows_of_statistics")]
     pub(super) rows: Option<u64>,
