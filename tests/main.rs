@@ -12,6 +12,7 @@ mod cron;
 mod embedded_sharing;
 mod encode_round_trip;
 mod examples;
+mod groups;
 mod histories;
 mod incremental;
 mod incremental_latest;

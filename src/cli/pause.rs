@@ -1,4 +1,6 @@
-//! `lakegate pause` and `lakegate resume`: a pipeline's schedule.
+//! `lakegate pause` and `lakegate resume`: the schedule of a pipeline and its group.
+
+use crate::domain::TableName;
 
 use super::Ended;
 use super::arguments::NameArgs;
@@ -13,21 +15,24 @@ pub(super) async fn resume(context: &Context<'_>, args: &NameArgs) -> Result<(),
 }
 
 async fn set(context: &Context<'_>, args: &NameArgs, reason: Option<&str>) -> Result<(), Ended> {
-    let name = context
+    let names = context
         .with_engine(context.log(), async |engine| {
-            let name = &engine.pipeline(&args.name)?.name;
+            let pipeline = engine.pipeline(&args.name)?;
             let session = engine.control_session().await?;
-            engine.control().set_paused(&*session, name, reason).await?;
-            Ok(name.clone())
+            engine.set_paused(&session, pipeline, reason).await?;
+            let members = engine.members(pipeline);
+            Ok(members.into_iter().map(|member| member.name.clone()).collect::<Vec<TableName>>())
         })
         .await?;
     let paused = reason.is_some();
-    if context.printer.is_json() {
-        context.printer.json(&serde_json::json!({ "pipeline": name, "paused": paused }));
-    } else if paused {
-        context.printer.line(&format!("{name}: paused; `lakegate resume {name}` lets it run again"));
-    } else {
-        context.printer.line(&format!("{name}: runs by its schedule again"));
+    for name in names {
+        if context.printer.is_json() {
+            context.printer.json(&serde_json::json!({ "pipeline": name, "paused": paused }));
+        } else if paused {
+            context.printer.line(&format!("{name}: paused; `lakegate resume {name}` lets it run again"));
+        } else {
+            context.printer.line(&format!("{name}: runs by its schedule again"));
+        }
     }
     Ok(())
 }

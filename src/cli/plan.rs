@@ -1,6 +1,6 @@
 //! `lakegate plan`: what a sync would do.
 
-use crate::domain::Result;
+use crate::domain::{Result, TableName};
 use crate::engine::{Engine, ErrorRecord, Plan};
 
 use super::Ended;
@@ -47,6 +47,11 @@ fn describe(plan: &Plan) -> String {
         ),
         format!("  key        {}", plan.primary_key.join(", ")),
     ];
+    if let Some(group) = &plan.group {
+        let others: Vec<&str> = plan.published_with.iter().map(TableName::as_str).collect();
+        let with = if others.is_empty() { "nothing else" } else { &others.join(", ") };
+        lines.push(format!("  group      {group}, published together with {with}"));
+    }
     for (index, column) in plan.columns.iter().enumerate() {
         let renamed = if column.source == column.name { String::new() } else { format!("  from {}", column.source) };
         let null = if column.nullable { "" } else { " not null" };

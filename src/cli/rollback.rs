@@ -8,12 +8,18 @@ use super::{Ended, interrupt};
 
 pub(super) async fn run(context: &Context<'_>, args: &RollbackArgs) -> Result<(), Ended> {
     let cancel = interrupt::token();
-    let outcome = context
+    let (outcome, group) = context
         .with_engine(context.progress(), async |engine| {
             let pipeline = engine.pipeline(&args.name)?;
-            engine.rollback(pipeline, args.to.map(Generation), args.to_version, &cancel).await
+            let outcome = engine.rollback(pipeline, args.to.map(Generation), args.to_version, &cancel).await?;
+            Ok((outcome, pipeline.group.clone()))
         })
         .await?;
+    if let Some(group) = group {
+        context.printer.note(&format!(
+            "the other tables of the group `{group}` stay as they are; the whole group is paused with this one"
+        ));
+    }
     if context.printer.is_json() {
         context.printer.json(&outcome);
     } else {

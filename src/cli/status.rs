@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
-use crate::domain::Result;
+use crate::domain::{Pipeline, Result, TableName};
 use crate::engine::Engine;
 use crate::store::{Published, RunRecord};
 
@@ -17,6 +17,7 @@ struct TableStatus {
     name: String,
     serving: &'static str,
     sync: &'static str,
+    group: Option<TableName>,
     paused: bool,
     orphaned: bool,
     generation: Option<i64>,
@@ -43,10 +44,15 @@ pub(super) async fn run(context: &Context<'_>) -> Result<(), Ended> {
     if let Some(url) = url {
         context.printer.line(&format!("SQL readers, while a lakegate process runs: {url}"));
     }
-    context.printer.table(
-        &["table", "serving", "sync", "version", "published", "checked", "note"],
-        tables.iter().map(row).collect(),
-    );
+    let mut columns = vec!["table", "serving", "sync", "version", "published", "checked", "note"];
+    let mut rows: Vec<Vec<String>> = tables.iter().map(row).collect();
+    if tables.iter().any(|table| table.group.is_some()) {
+        columns.insert(1, "group");
+        for (row, table) in rows.iter_mut().zip(&tables) {
+            row.insert(1, table.group.as_ref().map(ToString::to_string).unwrap_or_default());
+        }
+    }
+    context.printer.table(&columns, rows);
     Ok(())
 }
 
@@ -89,23 +95,21 @@ async fn collect(engine: &Engine) -> Result<Vec<TableStatus>> {
         let last = runs.iter().position(|run| run.pipeline == name).map(|index| runs.swap_remove(index));
         let pipeline = engine.project().pipelines.iter().find(|pipeline| pipeline.name.as_str() == name);
         let paused = match pipeline {
-            Some(pipeline) if engine.is_prepared() => {
-                engine.control().pipeline_state(&*session, &pipeline.name).await?.paused
-            }
+            Some(pipeline) if engine.is_prepared() => engine.is_paused(&session, pipeline).await?,
             _ => false,
         };
         let is_held = held.contains(&name);
-        tables.push(table_status(name, live, last, paused, pipeline.is_none(), is_held));
+        tables.push(table_status(name, pipeline, live, last, paused, is_held));
     }
     Ok(tables)
 }
 
 fn table_status(
     name: String,
+    pipeline: Option<&Pipeline>,
     live: Option<&Published>,
     last_run: Option<RunRecord>,
     paused: bool,
-    orphaned: bool,
     is_held: bool,
 ) -> TableStatus {
     // A run without a lease that is alive has died without a word.
@@ -118,8 +122,9 @@ fn table_status(
         name,
         serving: if live.is_some() { "online" } else { "offline" },
         sync,
+        group: pipeline.and_then(|pipeline| pipeline.group.clone()),
         paused,
-        orphaned,
+        orphaned: pipeline.is_none(),
         generation: live.map(|live| live.generation.0),
         publish_no: live.map(|live| live.publish_no),
         source_version: live.map(|live| live.source_version.clone()),

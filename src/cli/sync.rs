@@ -34,12 +34,16 @@ async fn sync_all(
     let request = SyncRequest { full: args.full, wait: !args.no_wait, ..SyncRequest::manual() };
     let at_once = engine.project().limits.concurrent_runs as usize;
     let mut worst: Option<Code> = None;
-    let mut results = stream::iter(pipelines)
-        .map(|pipeline| {
+    let runs = engine.together(&pipelines);
+    runs.iter().for_each(|asked| say_who_comes_along(*context.printer, engine, asked));
+    let results = stream::iter(runs)
+        .map(|asked| {
             let request = &request;
-            async move { (pipeline, engine.sync(pipeline, request, cancel).await) }
+            async move { engine.sync_together(&asked, request, cancel).await }
         })
-        .buffer_unordered(at_once);
+        .buffer_unordered(at_once)
+        .flat_map(stream::iter);
+    let mut results = std::pin::pin!(results);
     while let Some((pipeline, result)) = results.next().await {
         show(*context.printer, engine, pipeline, &result).await;
         if let Err(failure) = result {
@@ -57,6 +61,17 @@ async fn sync_all(
             Err(Error::new(code, "a run failed by a defect of Lakegate (see above)").into())
         }
         Some(_) => Err(Ended::Shown),
+    }
+}
+
+/// Says which pipelines run that nobody has named.
+fn say_who_comes_along(printer: Printer, engine: &Engine, asked: &[&Pipeline]) {
+    let Some(first) = asked.first() else { return };
+    let (members, Some(group)) = (engine.members(first), &first.group) else { return };
+    let is_further = |member: &&&Pipeline| !asked.iter().any(|asked| asked.name == member.name);
+    let others: Vec<String> = members.iter().filter(is_further).map(|member| format!("`{}`", member.name)).collect();
+    if !others.is_empty() {
+        printer.note(&format!("the group `{group}` is synced as a whole: {} too", others.join(", ")));
     }
 }
 

@@ -38,7 +38,7 @@ pub use environment::Environment;
 pub use problem::{Problem, Problems};
 
 use crate::domain::{Code, Pipeline, Project};
-use pipeline::Defaults;
+use pipeline::{Declared, Defaults};
 use problem::{Place, SourceFile};
 use project::{ProjectFile, ProjectSettings};
 use reader::{Reader, Setting};
@@ -169,14 +169,26 @@ fn pipelines(files: &[String], defaults: &Defaults, reader: &mut Reader<'_>) -> 
     let mut pipelines: Vec<Pipeline> = Vec::with_capacity(files.len());
     for file in files {
         let Some(node) = read_optional(file, reader) else { continue };
-        let Some((pipeline, place)) = pipeline::read(&node, file, defaults, reader) else { continue };
+        let Some(Declared { pipeline, name, schedule }) = pipeline::read(&node, file, defaults, reader) else {
+            continue;
+        };
         if let Some(other) = pipelines.iter().find(|other| other.name == pipeline.name) {
             let detail = format!("`{}` is also the name of {}", pipeline.name, other.file.display());
             let hint = "declare another `name:` in one of the two files";
-            reader.problems.push(Problem::new(Code::DuplicateName, &place, detail).hint(hint));
-        } else {
-            pipelines.push(pipeline);
+            reader.problems.push(Problem::new(Code::DuplicateName, &name, detail).hint(hint));
+            continue;
         }
+        let grouped = |other: &&Pipeline| pipeline.group.is_some() && other.group == pipeline.group;
+        if let Some(other) = pipelines.iter().find(grouped).filter(|other| other.schedule != pipeline.schedule) {
+            let detail = format!(
+                "{} and {} are of one group, but have different schedules",
+                pipeline.file.display(),
+                other.file.display()
+            );
+            let hint = "a group runs as one: declare the same `schedule` and `timezone` in all its files";
+            reader.problems.push(Problem::new(Code::InvalidSchedule, &schedule, detail).hint(hint));
+        }
+        pipelines.push(pipeline);
     }
     pipelines.sort_by(|a, b| a.name.cmp(&b.name));
     pipelines

@@ -9,7 +9,7 @@ use super::problem::{Place, Problem};
 use super::reader::{At, Reader, Setting, SettingPath};
 use super::schedule::{Timezone, When, schedule};
 use super::section::{choice, section};
-use super::settings::{self, DAY, Indexes, KeyColumns, Names, Period, SECOND, Whole, Words};
+use super::settings::{self, DAY, GroupName, Indexes, KeyColumns, Names, Period, SECOND, Whole, Words};
 use super::yaml::{Node, Value};
 use crate::domain::{
     Code, ColumnRules, Mode, OnBadRow, OnDuplicateKey, OnSchemaChange, Pipeline, ServePolicy, SourceSpec, TableName,
@@ -37,6 +37,8 @@ section! {
         schedule: When,
         /// The time zone of the schedule, by its name in the IANA database.
         timezone: Timezone = "UTC",
+        /// The group whose tables run and are published together, in one transaction; its pipelines have the same schedule.
+        group: GroupName,
         /// What becomes of rows that share a key.
         on_duplicate_key: OnDuplicateKey = "fail",
         /// What becomes of rows that Postgres cannot hold.
@@ -62,7 +64,7 @@ section! {
         serve: ServeKeys,
     }
     required [source, primary_key]
-    later [checks, group, freshness, deprecated]
+    later [checks, freshness, deprecated]
 }
 
 section! {
@@ -210,13 +212,24 @@ impl Setting for Defaults {
     }
 }
 
-/// Reads a pipeline file; `None` after reporting what is wrong. Returns the place of the name with it.
-pub(super) fn read(node: &Node, file: &str, defaults: &Defaults, reader: &mut Reader<'_>) -> Option<(Pipeline, Place)> {
+/// A pipeline and where it says what must fit the other pipelines.
+pub(super) struct Declared {
+    pub pipeline: Pipeline,
+    /// The place of its name.
+    pub name: Place,
+    /// The place of its group or, where it declares one itself, of its schedule.
+    pub schedule: Place,
+}
+
+/// Reads a pipeline file; `None` after reporting what is wrong.
+pub(super) fn read(node: &Node, file: &str, defaults: &Defaults, reader: &mut Reader<'_>) -> Option<Declared> {
     let own = PipelineFile::read(node, reader)?;
     let declares_name = matches!(&node.value, Value::Map(entries) if entries.iter().any(|(key, _)| key.name == "name"));
     let name = if declares_name { own.name.clone() } else { name_of(file, reader) };
     let keys = own.over(defaults.0.clone()).preset(reader);
     let (name, serve) = (name?, keys.serve?.value);
+    let of_schedule = keys.schedule.as_ref().map(|schedule| schedule.place.clone());
+    let of_group = keys.group.as_ref().map(|group| group.place.clone());
     let pipeline = Pipeline {
         name: name.value,
         source: keys.source?.value,
@@ -225,6 +238,7 @@ pub(super) fn read(node: &Node, file: &str, defaults: &Defaults, reader: &mut Re
         transform: keys.transform.map(|transform| transform.value.0),
         mode: keys.mode?.value,
         schedule: schedule(keys.schedule, keys.timezone)?,
+        group: keys.group.map(|group| group.value.0),
         on_duplicate_key: keys.on_duplicate_key?.value,
         on_bad_row: keys.on_bad_row?.value,
         on_schema_change: keys.on_schema_change?.value,
@@ -242,7 +256,8 @@ pub(super) fn read(node: &Node, file: &str, defaults: &Defaults, reader: &mut Re
         },
         file: PathBuf::from(file),
     };
-    Some((pipeline, name.place))
+    let schedule = of_schedule.or(of_group).unwrap_or(Place::Project);
+    Some(Declared { pipeline, name: name.place, schedule })
 }
 
 /// The name that a file gives its table.

@@ -9,7 +9,7 @@ use super::json_schema::{or_variable, text_schema};
 use super::reader::{Reader, Setting, alternatives, did_you_mean};
 use super::units;
 use super::yaml::{Node, Value};
-use crate::domain::TableName;
+use crate::domain::{Code, TableName};
 
 /// Milliseconds of a second.
 pub(super) const SECOND: u64 = 1_000;
@@ -31,6 +31,10 @@ pub(super) struct Size<const MIN: u64>(pub u64);
 /// Text that is not empty and has no NUL.
 #[derive(Debug, Clone)]
 pub(super) struct Words(pub String);
+
+/// The name of a group of pipelines, under the rules of table names.
+#[derive(Debug, Clone)]
+pub(super) struct GroupName(pub TableName);
 
 /// A list of names, none of them empty or repeated.
 #[derive(Debug, Clone)]
@@ -217,6 +221,23 @@ impl Setting for TableName {
 
     fn schema() -> Json {
         text_schema("^[a-z][a-z0-9_]{0,47}$")
+    }
+}
+
+impl Setting for GroupName {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let name = reader.scalar(node, "the name of a group")?;
+        TableName::new(&name.text).map_or_else(
+            |error| {
+                let detail = format!("{} cannot name a group", name.shown());
+                reader.refuse(Code::InvalidValue, &node.place, &detail, error.advice().map(str::to_owned))
+            },
+            |name| Some(GroupName(name)),
+        )
+    }
+
+    fn schema() -> Json {
+        TableName::schema()
     }
 }
 

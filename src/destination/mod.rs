@@ -26,7 +26,7 @@ pub use merge_latest::MergedLatest;
 pub use preflight::{Dependent, Facts};
 pub use retire::Retired;
 pub use verify::StoredChecksum;
-pub use view::ViewChange;
+pub use view::{Repoint, Shown, ViewChange};
 
 use crate::domain::{Generation, Schemas, TableName, TableSchema};
 use crate::postgres::{qualified, quote};

@@ -23,16 +23,43 @@ pub enum ViewChange {
     Recreate,
 }
 
+/// What a view shows.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a> {
+    /// The view.
+    pub name: &'a TableName,
+    /// The generation behind it.
+    pub generation: Generation,
+    /// Its columns and key.
+    pub schema: &'a TableSchema,
+    /// Whether it must be of one state with other tables.
+    pub in_group: bool,
+}
+
+/// What it takes to point a view at a generation.
+#[derive(Debug)]
+pub struct Repoint {
+    sql: String,
+    change: ViewChange,
+    before: Option<ViewDefinition>,
+}
+
+const POINT: &str = "point the published view at the new generation";
+
 impl Destination {
     /// The view's query. Its last condition is evaluated once a statement: it fails with 40001 in a transaction whose
-    /// snapshot is older than the load, which would otherwise see a table without rows.
-    fn view_query(&self, name: &TableName, generation: Generation, schema: &TableSchema) -> String {
+    /// snapshot is older than the load, which would otherwise see a table without rows. In a group it also fails where
+    /// the snapshot is older than the publish: views change for all transactions at once, and such a one may have read
+    /// the earlier rows of another table.
+    fn view_query(&self, shown: &Shown<'_>) -> String {
+        let Shown { name, generation, schema, in_group } = *shown;
         format!(
-            "SELECT {} FROM {} WHERE CASE WHEN EXISTS (SELECT FROM {} WHERE generation = {generation}) \
+            "SELECT {} FROM {} WHERE CASE WHEN EXISTS (SELECT FROM {} WHERE generation = {generation}{}) \
              THEN true ELSE {}() END",
             column_list(schema.columns.iter().map(|column| column.name.as_str())),
             self.table(name, generation),
             self.control("generations"),
+            if in_group { " AND published_at IS NOT NULL" } else { "" },
             self.control("snapshot_too_old"),
         )
     }
@@ -40,15 +67,8 @@ impl Destination {
     /// The statements that point the view at a generation. `options` is its `WITH (…)` clause, empty where it has none;
     /// owner, grants and comments are given back apart.
     #[must_use]
-    pub fn view_sql(
-        &self,
-        name: &TableName,
-        generation: Generation,
-        schema: &TableSchema,
-        change: ViewChange,
-        options: &str,
-    ) -> String {
-        let (view, query) = (self.view(name), self.view_query(name, generation, schema));
+    pub fn view_sql(&self, shown: &Shown<'_>, change: ViewChange, options: &str) -> String {
+        let (view, query) = (self.view(shown.name), self.view_query(shown));
         match change {
             ViewChange::Create => format!("CREATE VIEW {view}{options} AS {query};\n"),
             ViewChange::Replace => format!("CREATE OR REPLACE VIEW {view}{options} AS {query};\n"),
@@ -66,40 +86,50 @@ impl Destination {
         Ok(change(ViewDefinition::read(self, client, name).await?.as_ref(), schema))
     }
 
-    /// Points the view at a generation, inside the publish transaction. Whatever was granted, commented or set on the
-    /// view stays; column comments that are Lakegate's own follow the source. `replaces` is what is published now.
-    pub async fn point_view(
+    /// Finds out what it takes to point the view at a generation. Locks nothing.
+    pub async fn prepare_view(&self, client: &impl GenericClient, shown: &Shown<'_>) -> Result<Repoint> {
+        let before = ViewDefinition::read(self, client, shown.name).await?;
+        let change = change(before.as_ref(), shown.schema);
+        let options = before.as_ref().map(ViewDefinition::with_clause).unwrap_or_default();
+        Ok(Repoint { sql: self.view_sql(shown, change, &options), change, before })
+    }
+
+    /// Points the view at a generation, inside the publish transaction. From here on readers wait.
+    ///
+    /// # Errors
+    /// [`crate::domain::Code::LockNotAvailable`] when they hold the view, and others of the server.
+    pub async fn point_view(&self, transaction: &impl GenericClient, repoint: &Repoint) -> Result<()> {
+        transaction.batch_execute(&repoint.sql).await.doing(POINT)
+    }
+
+    /// Gives a view that has just been pointed at a generation back what was granted, commented or set on it; column
+    /// comments that are Lakegate's own follow the source. `replaces` is what was published before.
+    pub async fn dress_view(
         &self,
         transaction: &impl GenericClient,
-        name: &TableName,
-        generation: Generation,
-        schema: &TableSchema,
+        shown: &Shown<'_>,
+        repoint: &Repoint,
         replaces: Option<&TableSchema>,
         grants: &[String],
     ) -> Result<()> {
-        let doing = "point the published view at the new generation";
-        let view = self.view(name);
-        let before = ViewDefinition::read(self, transaction, name).await?;
-        let change = change(before.as_ref(), schema);
-        let options = before.as_ref().map(ViewDefinition::with_clause).unwrap_or_default();
-        let repoint = self.view_sql(name, generation, schema, change, &options);
-        transaction.batch_execute(&repoint).await.doing(doing)?;
-        match (change, &before) {
+        let (view, schema) = (self.view(shown.name), shown.schema);
+        let Repoint { change, before, .. } = repoint;
+        match (change, before) {
             (ViewChange::Recreate, Some(before)) => {
                 self.revoke_all(transaction, &view).await?;
-                transaction.batch_execute(&before.restore_sql(&view, schema)).await.doing(doing)?;
+                transaction.batch_execute(&before.restore_sql(&view, schema)).await.doing(POINT)?;
             }
             (ViewChange::Create, _) => {
                 if let Some(owner) = self.owner_role(transaction).await? {
                     let sql = format!("ALTER VIEW {view} OWNER TO {}", quote(&owner));
-                    transaction.batch_execute(&sql).await.doing(doing)?;
+                    transaction.batch_execute(&sql).await.doing(POINT)?;
                 }
             }
             _ => {}
         }
         let comments = column_comments(&view, schema, replaces, before.as_ref());
         if !comments.is_empty() {
-            transaction.batch_execute(&comments).await.doing(doing)?;
+            transaction.batch_execute(&comments).await.doing(POINT)?;
         }
         for role in grants {
             let relations = [view.clone()];

@@ -155,6 +155,7 @@ codes! {
     RunTimeout = 5009, "The run took longer than its timeout", User, Later;
     DataDiffers = 5010, "The published table differs from its source", User, Never;
     NotIncremental = 5011, "Only a snapshot can bring the table to this state", User, Never;
+    GroupNotPublished = 5014, "Another table of the group failed", User, Later;
 
     TableNotFound = 6001, "No such table", User, Never;
     RowNotFound = 6002, "No such row", User, Never;

@@ -26,6 +26,8 @@ pub struct Pipeline {
     pub mode: Mode,
     /// When refreshes are done.
     pub schedule: Schedule,
+    /// The group whose tables are published together, named under the rules of table names.
+    pub group: Option<TableName>,
     /// What becomes of rows that share a key.
     pub on_duplicate_key: OnDuplicateKey,
     /// What becomes of rows that Postgres cannot hold.

@@ -16,10 +16,10 @@ use crate::observe::{Event, Progress};
 use crate::postgres::{Purpose, Session};
 
 use super::Engine;
+use super::held::Held;
 use super::plan::Decided;
 use super::reading::{Batches, ReadControl, Reading, read};
 use super::rejects::Rejects;
-use super::sync::Held;
 
 /// How often observers hear how far a copy is.
 const TICK: Duration = Duration::from_millis(250);

@@ -8,8 +8,8 @@ use crate::observe::{Event, Stage};
 use crate::postgres::{Purpose, Session};
 
 use super::Engine;
+use super::held::Held;
 use super::plan::Decided;
-use super::sync::Held;
 
 /// Rows above which only a sample is compared unless the pipeline says otherwise.
 const FULL_UP_TO: u64 = 1_000_000;

@@ -1,7 +1,8 @@
 //! Runs: from a pipeline and the state of its source to a published generation.
 //!
-//! [`Engine::plan`] decides and changes nothing; [`Engine::sync`] does what the plan says. One run of a pipeline goes
-//! on at a time across all processes, and whatever ends a run, what was published before it stays.
+//! [`Engine::plan`] decides and changes nothing; [`Engine::sync_together`] does what the plans say of a pipeline and its
+//! group. One run of a pipeline goes on at a time across all processes, and whatever ends a run, what was published before
+//! it stays.
 
 mod changed;
 mod choose;
@@ -10,6 +11,8 @@ mod differing;
 mod drop_table;
 mod error_record;
 mod fingerprint;
+mod group;
+mod held;
 mod load;
 mod merge;
 mod plan;
@@ -21,6 +24,7 @@ mod rollback;
 mod run;
 mod schema_change;
 mod server_check;
+mod settle;
 mod sync;
 mod unchanged;
 mod verify_table;
@@ -37,7 +41,7 @@ use crate::store::{Control, Identity};
 
 pub use error_record::ErrorRecord;
 pub use plan::{ColumnPlan, Plan};
-pub use sync::{RunFailure, SyncRequest, Trigger};
+pub use sync::{RunFailure, SyncRequest, Synced, Trigger};
 pub use verify_table::TableVerification;
 pub use watch::{Watched, Watcher};
 

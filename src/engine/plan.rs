@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::destination::{Dependent, Facts, ViewChange};
+use crate::destination::{Dependent, Facts, Shown, ViewChange};
 use crate::domain::{
     Code, Error, Generation, OnSchemaChange, Pipeline, Result, RunMode, SourcePin, SourceSpec, TableName, TableSchema,
 };
@@ -30,6 +30,10 @@ const GROWTH: u64 = 4;
 pub struct Plan {
     /// The published table.
     pub pipeline: TableName,
+    /// The group that it is published with.
+    pub group: Option<TableName>,
+    /// The other tables of the group.
+    pub published_with: Vec<TableName>,
     /// What the sync would do.
     pub mode: RunMode,
     /// Why.
@@ -103,13 +107,19 @@ impl Decided {
     pub(super) fn schema(&self) -> &TableSchema {
         &self.mapping.schema
     }
+
+    /// The live generation of a table that is changed in place.
+    pub(super) fn live(&self) -> Result<&LoadedGeneration> {
+        self.live.as_ref().ok_or_else(|| Error::internal("nothing is published that could be changed"))
+    }
 }
 
 impl Engine {
     /// Says what a sync of the pipeline would do. Changes nothing.
     pub async fn plan(&self, pipeline: &Pipeline) -> Result<Plan> {
         let session = self.connector.connect(Purpose::Sync, "lakegate plan").await?;
-        Ok(Box::pin(self.decide(&session, pipeline, &SyncRequest::manual())).await?.plan)
+        let source = self.open_source(pipeline, None).await?;
+        Ok(Box::pin(self.decide(&session, pipeline, &SyncRequest::manual(), source)).await?.plan)
     }
 
     /// Opens the source of a pipeline, at another state than it names if asked to.
@@ -130,14 +140,15 @@ impl Engine {
         plan_columns(&schema, &pipeline.columns, &pipeline.primary_key)
     }
 
+    /// Decides what becomes of a source that has been opened.
     pub(super) async fn decide(
         &self,
         session: &Session,
         pipeline: &Pipeline,
         request: &SyncRequest,
+        source: Arc<Source>,
     ) -> Result<Decided> {
         let name = &pipeline.name;
-        let source = self.open_source(pipeline, request.at.as_ref()).await?;
         let mut mapping = self.map_columns(pipeline, &source).await?;
         let published = if self.prepared { self.control.published(&**session, name).await? } else { None };
         let live = match &published {
@@ -193,7 +204,8 @@ impl Engine {
         let generation = Generation(live.map_or(1, |live| live.generation.0 + 1));
         let mut ddl = vec![self.destination.create_table_sql(&pipeline.name, generation, schema).trim_end().to_owned()];
         ddl.extend(self.destination.index_sql(&pipeline.name, generation, schema, &pipeline.indexes));
-        let view = self.destination.view_sql(&pipeline.name, generation, schema, facts.view_change, "");
+        let shown = Shown { name: &pipeline.name, generation, schema, in_group: pipeline.group.is_some() };
+        let view = self.destination.view_sql(&shown, facts.view_change, "");
         ddl.push(view.trim_end().to_owned());
         let columns = schema.columns.iter().map(|column| ColumnPlan {
             name: column.name.clone(),
@@ -210,6 +222,8 @@ impl Engine {
         });
         Plan {
             pipeline: pipeline.name.clone(),
+            group: pipeline.group.clone(),
+            published_with: self.others(pipeline).map(|other| other.name.clone()).collect(),
             mode,
             reason: choice.reason.clone(),
             source: source.address().to_owned(),

@@ -1,119 +1,236 @@
-//! The publish: one short transaction that moves the view, the watermark, the run record and the publish number.
+//! The publish: one short transaction that moves rows, views, watermarks, run records and publish numbers of all members
+//! together.
 
 use std::time::{Duration, Instant};
 
 use rand::Rng as _;
 
-use crate::domain::{Code, Error, Generation, Pipeline, Result, RunOutcome, RunState, TableSchema, spell_duration};
+use crate::destination::Shown;
+use crate::domain::{Code, Error, Generation, Result, RunOutcome, RunState, TableSchema, spell_duration};
 use crate::observe::{Event, Stage};
 use crate::postgres::{Doing, Session};
-use crate::store::{Lease, PublishRow};
+use crate::store::PublishRow;
 
 use super::Engine;
+use super::run::{Member, Prepared, Stopped, Work};
 
-/// How long a publish waits for its lock before it lets the readers behind it pass: below `deadlock_timeout`, since a
-/// waiting ACCESS EXCLUSIVE stops every later reader.
+/// How long a publish waits for the lock of a view before it lets the readers behind it pass: below `deadlock_timeout`,
+/// since a waiting ACCESS EXCLUSIVE stops every later reader.
 const LOCK_WAIT: Duration = Duration::from_millis(200);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// What is to be published.
-pub(super) struct Publication<'a> {
-    pub(super) pipeline: &'a Pipeline,
-    pub(super) schema: &'a TableSchema,
+/// A generation that the view is to show.
+pub(super) struct Publication {
+    pub(super) schema: TableSchema,
     /// The columns that are published now.
-    pub(super) replaces: Option<&'a TableSchema>,
+    pub(super) replaces: Option<TableSchema>,
     pub(super) generation: Generation,
-    pub(super) source_version: &'a str,
+    pub(super) source_version: String,
     /// The run that has looked at the source, if it has.
     pub(super) checked_by: Option<i64>,
-    /// Why the pipeline's schedule is to stop with this publish.
-    pub(super) pause: Option<&'a str>,
-    /// When the run began.
-    pub(super) started: Instant,
+}
+
+impl Work {
+    /// Whether readers see something of it.
+    fn is_seen(&self) -> bool {
+        matches!(self, Work::Merge(..) | Work::Publish(_))
+    }
 }
 
 impl Engine {
-    /// Publishes a loaded and verified generation, trying again until its lock is had or `publish_timeout` is over.
-    /// The run is finished in the same transaction; `outcome` carries the publish number afterwards.
+    /// Publishes what is prepared, all of it or nothing, trying again until the locks are had or the shortest
+    /// `publish_timeout` is over. Changes that prove wrong while they are applied are made up for by a load, where that
+    /// helps. The runs are finished in the same transaction, and their outcomes afterwards.
     pub(super) async fn publish(
         &self,
         session: &mut Session,
-        publication: &Publication<'_>,
-        lease: &Lease,
-        outcome: &mut RunOutcome,
-    ) -> Result<()> {
-        let name = &publication.pipeline.name;
-        self.observer.observe(name, &Event::Entered(Stage::Publish));
-        let started = Instant::now();
-        let mut pause = Duration::from_millis(50);
+        members: &[Member<'_>],
+        prepared: &mut [Prepared],
+    ) -> Result<(), Stopped> {
+        for (member, prepared) in members.iter().zip(prepared.iter()) {
+            if prepared.work.is_seen() {
+                self.observer.observe(&member.pipeline.name, &Event::Entered(Stage::Publish));
+            }
+        }
+        let mut wait = Wait::begin(members);
         loop {
-            outcome.seconds.publish = started.elapsed().as_secs_f64();
-            let error = match self.try_publish(session, publication, lease, outcome).await {
-                Ok(()) => {
-                    outcome.seconds.publish = started.elapsed().as_secs_f64();
-                    return Ok(());
-                }
-                Err(error) => error,
-            };
-            if error.code() != Code::LockNotAvailable {
-                return Err(error);
+            let Err(stopped) = self.try_publish(session, members, prepared, &wait).await else { return Ok(()) };
+            let Some(by) = stopped.by else { return Err(stopped) };
+            let (Some(member), Some(one)) = (members.get(by), prepared.get_mut(by)) else { return Err(stopped) };
+            if stopped.error.code() == Code::LockNotAvailable {
+                self.wait_for_lock(session, members, *member, &mut wait, stopped.error)
+                    .await
+                    .map_err(Stopped::of(by))?;
+                continue;
             }
-            let blockers = self.destination.view_blockers(&**session, name).await.unwrap_or_default();
-            if started.elapsed() > publication.pipeline.publish_timeout {
-                return Err(Error::new(
-                    Code::PublishTimeout,
-                    format!(
-                        "`{name}` could not be published within {}: {blockers}",
-                        spell_duration(publication.pipeline.publish_timeout)
-                    ),
-                )
-                .hint("end the sessions that hold the view, or raise `publish_timeout`")
-                .because(error));
-            }
-            self.control.record_state(&**session, outcome.run, RunState::Waiting).await?;
-            self.observer.observe(name, &Event::Waiting { waited: started.elapsed(), blockers: &blockers });
-            let jitter = rand::rng().random_range(0.5..1.5);
-            tokio::time::sleep(pause.mul_f64(jitter)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            let Prepared { outcome, work } = one;
+            let Work::Merge(decided, _) = &work else { return Err(stopped) };
+            let error = self.name_clashing_keys(session, *member, decided, stopped.error).await;
+            let failed = Prepared { outcome: outcome.clone(), work: std::mem::replace(work, Work::Confirm) };
+            let whole = Box::pin(self.load_instead(session, *member, failed, error)).await;
+            *one = whole.map_err(Stopped::of(by))?;
+            wait = Wait::begin(members);
         }
     }
 
     async fn try_publish(
         &self,
         session: &mut Session,
-        publication: &Publication<'_>,
-        lease: &Lease,
-        outcome: &mut RunOutcome,
-    ) -> Result<()> {
+        members: &[Member<'_>],
+        prepared: &mut [Prepared],
+        wait: &Wait,
+    ) -> Result<(), Stopped> {
         let doing = "publish";
-        let Publication { pipeline, schema, replaces, generation, source_version, checked_by, pause, started } =
-            publication;
         let transaction = session.transaction().await.doing(doing)?;
-        self.destination.bound_lock_wait(&transaction, LOCK_WAIT).await?;
-        let row = PublishRow {
-            name: &pipeline.name,
-            generation: *generation,
-            source_version,
-            schema,
-            policy: &pipeline.serve,
-            checked_by: *checked_by,
-        };
-        let publish_no = self.control.record_publish(&transaction, &row).await?;
-        outcome.publish_no = Some(publish_no);
-        outcome.generation = Some(*generation);
-        outcome.state = RunState::Succeeded;
-        outcome.seconds.total = started.elapsed().as_secs_f64();
-        self.control.finish_run(&transaction, outcome).await?;
-        if pause.is_some() {
-            self.control.set_paused(&transaction, &pipeline.name, *pause).await?;
+        for (at, (member, prepared)) in members.iter().zip(prepared.iter_mut()).enumerate() {
+            let changed = Box::pin(self.change(&transaction, *member, prepared, wait.started)).await;
+            changed.map_err(Stopped::of(at))?;
         }
         // The locks that stop readers come last, so that they are held for the shortest time.
-        self.destination
-            .point_view(&transaction, &pipeline.name, *generation, schema, *replaces, &pipeline.grants)
-            .await?;
+        self.point_views(&transaction, members, prepared, wait.tries).await?;
         fail::fail_point!(crate::failpoint::BEFORE_PUBLISH_COMMIT);
-        self.control.fence(&transaction, lease).await?;
-        transaction.commit().await.doing(doing)
+        for (at, member) in members.iter().enumerate() {
+            self.control.fence(&transaction, &member.held.lease).await.map_err(Stopped::of(at))?;
+        }
+        Ok(transaction.commit().await.doing(doing)?)
+    }
+
+    /// A member's part of the transaction, save for the view.
+    async fn change(
+        &self,
+        transaction: &tokio_postgres::Transaction<'_>,
+        member: Member<'_>,
+        prepared: &mut Prepared,
+        publishing: Instant,
+    ) -> Result<()> {
+        let name = &member.pipeline.name;
+        let Prepared { outcome, work } = prepared;
+        match &work {
+            Work::Confirm => self.control.note_checked(transaction, name).await?,
+            Work::Keep(decided) => self.keep(transaction, member, decided, outcome).await?,
+            Work::Merge(decided, staged) => self.apply(transaction, member, decided, staged, outcome).await?,
+            Work::Publish(publication) => self.record(transaction, member, publication, outcome).await?,
+        }
+        if work.is_seen() {
+            outcome.state = RunState::Succeeded;
+            outcome.seconds.publish = publishing.elapsed().as_secs_f64();
+        } else {
+            outcome.state = RunState::Skipped;
+        }
+        outcome.seconds.total = member.started.elapsed().as_secs_f64();
+        self.control.finish_run(transaction, outcome).await?;
+        if member.request.pause.is_some() {
+            self.control.set_paused(transaction, name, member.request.pause).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes down that a generation is published.
+    async fn record(
+        &self,
+        transaction: &tokio_postgres::Transaction<'_>,
+        member: Member<'_>,
+        publication: &Publication,
+        outcome: &mut RunOutcome,
+    ) -> Result<()> {
+        let row = PublishRow {
+            name: &member.pipeline.name,
+            generation: publication.generation,
+            source_version: &publication.source_version,
+            schema: &publication.schema,
+            policy: &member.pipeline.serve,
+            checked_by: publication.checked_by,
+        };
+        outcome.publish_no = Some(self.control.record_publish(transaction, &row).await?);
+        outcome.generation = Some(publication.generation);
+        Ok(())
+    }
+
+    /// Points the views at their generations. All locks are taken in one go, in the order of names or, in every second
+    /// try, against it: readers who take them the other way round must not keep the publish out for ever.
+    async fn point_views(
+        &self,
+        transaction: &tokio_postgres::Transaction<'_>,
+        members: &[Member<'_>],
+        prepared: &[Prepared],
+        tries: u32,
+    ) -> Result<(), Stopped> {
+        let mut views = Vec::new();
+        for (at, (member, prepared)) in members.iter().zip(prepared).enumerate() {
+            let (pipeline, Work::Publish(publication)) = (member.pipeline, &prepared.work) else { continue };
+            let shown = Shown {
+                name: &pipeline.name,
+                generation: publication.generation,
+                schema: &publication.schema,
+                in_group: pipeline.group.is_some(),
+            };
+            let repoint = self.destination.prepare_view(transaction, &shown).await.map_err(Stopped::of(at))?;
+            views.push((at, shown, repoint, publication, pipeline));
+        }
+        if views.is_empty() {
+            return Ok(());
+        }
+        if tries % 2 == 1 {
+            views.reverse();
+        }
+        self.destination.bound_lock_wait(transaction, LOCK_WAIT).await?;
+        for (at, _, repoint, ..) in &views {
+            self.destination.point_view(transaction, repoint).await.map_err(Stopped::of(*at))?;
+        }
+        for (at, shown, repoint, publication, pipeline) in &views {
+            let (replaces, grants) = (publication.replaces.as_ref(), &pipeline.grants);
+            let dressed = self.destination.dress_view(transaction, shown, repoint, replaces, grants).await;
+            dressed.map_err(Stopped::of(*at))?;
+        }
+        Ok(())
+    }
+
+    /// Pauses before the next try, or fails because there have been enough.
+    async fn wait_for_lock(
+        &self,
+        session: &Session,
+        members: &[Member<'_>],
+        member: Member<'_>,
+        wait: &mut Wait,
+        error: Error,
+    ) -> Result<()> {
+        let name = &member.pipeline.name;
+        let blockers = self.destination.view_blockers(&**session, name).await.unwrap_or_default();
+        let waited = wait.started.elapsed();
+        if waited > wait.longest {
+            let longest = spell_duration(wait.longest);
+            let detail = format!("`{name}` could not be published within {longest}: {blockers}");
+            return Err(Error::new(Code::PublishTimeout, detail)
+                .hint("end the sessions that hold the view, or raise `publish_timeout`")
+                .because(error));
+        }
+        for member in members {
+            self.control.record_state(&**session, member.held.run, RunState::Waiting).await?;
+        }
+        self.observer.observe(name, &Event::Waiting { waited, blockers: &blockers });
+        let jitter = rand::rng().random_range(0.5..1.5);
+        tokio::time::sleep(wait.pause.mul_f64(jitter)).await;
+        wait.pause = (wait.pause * 2).min(LONGEST_PAUSE);
+        wait.tries += 1;
+        Ok(())
+    }
+}
+
+/// A publish's patience.
+struct Wait {
+    started: Instant,
+    /// The shortest `publish_timeout`.
+    longest: Duration,
+    /// The next pause.
+    pause: Duration,
+    /// How often it has been tried in vain.
+    tries: u32,
+}
+
+impl Wait {
+    fn begin(members: &[Member<'_>]) -> Wait {
+        let longest = members.iter().map(|member| member.pipeline.publish_timeout).min().unwrap_or_default();
+        Wait { started: Instant::now(), longest, pause: Duration::from_millis(50), tries: 0 }
     }
 }

@@ -1,7 +1,5 @@
 //! Back to an earlier state: a kept generation where one stands exactly there, else a new load of that version.
 
-use std::time::Instant;
-
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::{Code, Error, Generation, Pipeline, Result, RowCounts, RunMode, RunOutcome, SourcePin};
@@ -11,7 +9,7 @@ use crate::store::LoadedGeneration;
 
 use super::fingerprint::fingerprint;
 use super::publish::Publication;
-use super::sync::Held;
+use super::run::{Member, Prepared, Work};
 use super::{Engine, SyncRequest, Trigger};
 
 /// Why a rolled-back pipeline does not run by its schedule.
@@ -21,7 +19,8 @@ const LOOKED_AT: i64 = 1000;
 
 impl Engine {
     /// Publishes an earlier state of a table and pauses its pipeline: the generation `to`, the version `to_version` of
-    /// the source, or, with neither, the generation that was live before the present one.
+    /// the source, or, with neither, the generation that was live before the present one. Other tables of its group stay
+    /// as they are, and are paused with it.
     ///
     /// # Errors
     /// [`Code::NothingPublished`]; [`Code::GenerationNotFound`] when nothing of the kind is kept; whatever stops the load of an old version.
@@ -72,16 +71,14 @@ impl Engine {
         Ok(self.sync(pipeline, &request, cancel).await?)
     }
 
-    /// Publishes a kept generation again, under the lease.
+    /// Prepares to publish a kept generation again.
     pub(super) async fn republish(
         &self,
-        session: &mut Session,
-        pipeline: &Pipeline,
-        (generation, version): (Generation, &str),
-        held: &Held,
-        request: &SyncRequest,
-    ) -> Result<RunOutcome> {
-        let started = Instant::now();
+        session: &Session,
+        member: Member<'_>,
+        (generation, version): (Generation, String),
+    ) -> Result<Prepared> {
+        let Member { pipeline, held, .. } = member;
         let name = &pipeline.name;
         let kept = self.control.generation(&**session, generation).await?;
         let Some(kept) = kept.filter(|kept| kept.retired_at.is_none()) else {
@@ -99,8 +96,8 @@ impl Engine {
         let reason = format!("rolled back to generation {generation}");
         self.observer.observe(name, &Event::Planned { mode: RunMode::Snapshot, reason: &reason });
         self.destination.preflight(session, name, &kept.schema, &pipeline.grants, true).await?;
-        let mut outcome = RunOutcome {
-            source_version: Some(kept.source.version.clone()),
+        let outcome = RunOutcome {
+            source_version: Some(version.clone()),
             generation: Some(generation),
             rows: RowCounts { inserted: kept.rows.unsigned_abs(), ..RowCounts::default() },
             ..RunOutcome::begun(name, held.run, RunMode::Snapshot, reason)
@@ -110,17 +107,13 @@ impl Engine {
             None => None,
         };
         let publication = Publication {
-            pipeline,
-            schema: &kept.schema,
-            replaces: live.as_ref().map(|live| &live.schema),
+            schema: kept.schema,
+            replaces: live.map(|live| live.schema),
             generation,
-            source_version: &kept.source.version,
+            source_version: version,
             checked_by: None,
-            pause: request.pause,
-            started,
         };
-        self.publish(session, &publication, &held.lease, &mut outcome).await?;
-        Ok(outcome)
+        Ok(Prepared { outcome, work: Work::Publish(Box::new(publication)) })
     }
 }
 

@@ -1,8 +1,8 @@
-//! The cheap end of a run: nothing has changed, or nothing but how the table is served.
+//! What the sources hold, and the cheap end of a run: nothing has changed, or nothing but how the table is served.
 
-use std::time::Instant;
+use std::sync::Arc;
 
-use crate::domain::{Pipeline, Result, RunMode, RunOutcome, RunState, SourceVersion, StageSeconds};
+use crate::domain::{Generation, Result, RunMode, RunOutcome, RunState, SourceVersion, StageSeconds};
 use crate::observe::Event;
 use crate::postgres::Session;
 use crate::source::Source;
@@ -10,8 +10,18 @@ use crate::store::{LoadedGeneration, Published};
 
 use super::fingerprint::fingerprint;
 use super::publish::Publication;
-use super::sync::Held;
-use super::{Engine, SyncRequest, Trigger};
+use super::run::{Member, Prepared, Work};
+use super::{Engine, Trigger};
+
+/// What a run goes by: from here on it reads this and nothing newer.
+pub(super) enum Found {
+    /// The source is not asked: a kept generation at this version is published again.
+    Kept(Box<(Generation, String)>),
+    /// The source stands where it stood.
+    Unchanged(Box<Unchanged>),
+    /// The source at one version.
+    Opened(Arc<Source>),
+}
 
 /// A table whose source stands where it stood.
 pub(super) struct Unchanged {
@@ -21,13 +31,20 @@ pub(super) struct Unchanged {
 }
 
 impl Engine {
+    /// Looks at the source of a member, and fixes the version that the run reads.
+    pub(super) async fn find(&self, session: &Session, member: Member<'_>) -> Result<Found> {
+        if let Some(kept) = &member.request.republish {
+            return Ok(Found::Kept(Box::new(kept.clone())));
+        }
+        if let Some(unchanged) = self.unchanged(session, member).await? {
+            return Ok(Found::Unchanged(Box::new(unchanged)));
+        }
+        self.open_source(member.pipeline, member.request.at.as_ref()).await.map(Found::Opened)
+    }
+
     /// Whether there is nothing to load, found out without listing the source's files. `None` when a plan is needed.
-    pub(super) async fn unchanged(
-        &self,
-        session: &Session,
-        pipeline: &Pipeline,
-        request: &SyncRequest,
-    ) -> Result<Option<Unchanged>> {
+    async fn unchanged(&self, session: &Session, member: Member<'_>) -> Result<Option<Unchanged>> {
+        let Member { pipeline, request, .. } = member;
         if request.full || request.at.is_some() {
             return Ok(None);
         }
@@ -41,74 +58,73 @@ impl Engine {
         Ok((version == live.source).then_some(Unchanged { published, live, version }))
     }
 
-    /// Ends the run of an unchanged source: notes that it was checked, and publishes a changed serve policy or new
-    /// grants without a load.
+    /// Prepares the end of a run of an unchanged source: it is noted as checked, and a changed serve policy or new grants
+    /// are published without a load.
     pub(super) async fn confirm(
         &self,
-        session: &mut Session,
-        pipeline: &Pipeline,
+        session: &Session,
+        member: Member<'_>,
         unchanged: Unchanged,
-        held: &Held,
-        started: Instant,
-    ) -> Result<RunOutcome> {
+    ) -> Result<Prepared> {
+        let Member { pipeline, held, started, .. } = member;
         let name = &pipeline.name;
         let Unchanged { published, live, version } = unchanged;
         self.destination.check_grants(session, name, &pipeline.grants).await?;
         let policy_differs = self.control.policy_differs(&**session, name, &pipeline.serve).await?;
         let grants = self.destination.missing_grants(&**session, name, &pipeline.grants).await?;
+        let serves_otherwise = policy_differs || !grants.is_empty();
         let mut reason = format!("the source is still at version {}", version.version);
-        if policy_differs || !grants.is_empty() {
+        if serves_otherwise {
             reason = format!("{reason}; how the table is served has changed");
         }
         self.observer.observe(name, &Event::Planned { mode: RunMode::Noop, reason: &reason });
         self.control.record_plan(&**session, held.run, RunMode::Noop, &reason, &version).await?;
-        let mut outcome = RunOutcome {
-            state: RunState::Skipped,
+        let outcome = RunOutcome {
             source_version: Some(version.version.clone()),
             generation: Some(published.generation),
             publish_no: Some(published.publish_no),
             seconds: StageSeconds { plan: started.elapsed().as_secs_f64(), ..StageSeconds::default() },
             ..RunOutcome::begun(name, held.run, RunMode::Noop, reason)
         };
-        if policy_differs || !grants.is_empty() {
-            self.destination.preflight(session, name, &live.schema, &pipeline.grants, true).await?;
-            let publication = Publication {
-                pipeline,
-                schema: &live.schema,
-                replaces: Some(&live.schema),
-                generation: live.generation,
-                source_version: &version.version,
-                checked_by: Some(held.run),
-                pause: None,
-                started,
-            };
-            self.publish(session, &publication, &held.lease, &mut outcome).await?;
-            return Ok(outcome);
+        if !serves_otherwise {
+            return Ok(Prepared { outcome, work: Work::Confirm });
         }
-        self.control.note_checked(&**session, name).await?;
-        outcome.seconds.total = started.elapsed().as_secs_f64();
-        self.control.finish_run(&**session, &outcome).await?;
-        Ok(outcome)
+        self.destination.preflight(session, name, &live.schema, &pipeline.grants, true).await?;
+        let publication = Publication {
+            schema: live.schema.clone(),
+            replaces: Some(live.schema),
+            generation: live.generation,
+            source_version: version.version,
+            checked_by: Some(held.run),
+        };
+        Ok(Prepared { outcome, work: Work::Publish(Box::new(publication)) })
     }
 
-    /// Ends a scheduled run whose pipeline was paused while the run waited for its turn.
+    /// Ends a scheduled run that was paused while it waited for its turn.
     pub(super) async fn skip_if_paused(
         &self,
         session: &Session,
-        pipeline: &Pipeline,
-        request: &SyncRequest,
-        held: &Held,
-    ) -> Result<Option<RunOutcome>> {
-        if request.trigger != Trigger::Schedule
-            || !self.control.pipeline_state(&**session, &pipeline.name).await?.paused
-        {
+        members: &[Member<'_>],
+    ) -> Result<Option<Vec<RunOutcome>>> {
+        let Some(first) = members.first().filter(|member| member.request.trigger == Trigger::Schedule) else {
+            return Ok(None);
+        };
+        if !self.is_paused(session, first.pipeline).await? {
             return Ok(None);
         }
-        let outcome = RunOutcome {
-            state: RunState::Skipped,
-            ..RunOutcome::begun(&pipeline.name, held.run, RunMode::Noop, "the pipeline is paused".to_owned())
-        };
-        self.control.finish_run(&**session, &outcome).await?;
-        Ok(Some(outcome))
+        let mut outcomes = Vec::with_capacity(members.len());
+        for member in members {
+            let reason = match &member.pipeline.group {
+                None => "the pipeline is paused".to_owned(),
+                Some(group) => format!("the group `{group}` is paused"),
+            };
+            let outcome = RunOutcome {
+                state: RunState::Skipped,
+                ..RunOutcome::begun(&member.pipeline.name, member.held.run, RunMode::Noop, reason)
+            };
+            self.control.finish_run(&**session, &outcome).await?;
+            outcomes.push(outcome);
+        }
+        Ok(Some(outcomes))
     }
 }

@@ -50,7 +50,7 @@ impl Watcher {
 impl Engine {
     async fn watch(&self, session: &Session, pipeline: &Pipeline) -> Result<Watched> {
         let name = &pipeline.name;
-        if self.control.pipeline_state(&**session, name).await?.paused {
+        if self.is_paused(session, pipeline).await? {
             return Ok(Watched::Paused);
         }
         let Some(published) = self.control.published(&**session, name).await? else { return Ok(Watched::Moved) };

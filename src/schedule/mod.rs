@@ -6,13 +6,13 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use rand::Rng as _;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{Pipeline, Result, Retry, Schedule};
-use crate::engine::{Engine, SyncRequest, Trigger};
+use crate::domain::{Code, Pipeline, Result, Retry, Schedule};
+use crate::engine::{Engine, RunFailure, SyncRequest, Synced, Trigger};
 
 use watch::Watch;
 
@@ -28,10 +28,12 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
 /// one run.
 pub async fn run(engine: Arc<Engine>, shutdown: CancellationToken) {
     let slots = Arc::new(Semaphore::new(engine.project().limits.concurrent_runs as usize));
-    let pipelines = engine.project().pipelines.iter().filter(|pipeline| pipeline.schedule != Schedule::Manual);
-    let loops = pipelines.cloned().map(|pipeline| {
+    let scheduled = engine.project().pipelines.iter().filter(|pipeline| pipeline.schedule != Schedule::Manual);
+    let groups = engine.together(&scheduled.collect::<Vec<_>>());
+    let loops = groups.into_iter().map(|group| {
+        let group: Vec<Pipeline> = group.into_iter().cloned().collect();
         let (engine, slots, shutdown) = (Arc::clone(&engine), Arc::clone(&slots), shutdown.clone());
-        tokio::spawn(async move { keep_fresh(&engine, &pipeline, &slots, &shutdown).await })
+        tokio::spawn(async move { keep_fresh(&engine, &group, &slots, &shutdown).await })
     });
     let housekeeping = {
         let (engine, shutdown) = (Arc::clone(&engine), shutdown.clone());
@@ -40,8 +42,11 @@ pub async fn run(engine: Arc<Engine>, shutdown: CancellationToken) {
     join_all(loops.chain(std::iter::once(housekeeping))).await;
 }
 
-async fn keep_fresh(engine: &Engine, pipeline: &Pipeline, slots: &Semaphore, shutdown: &CancellationToken) {
-    let mut watch = Watch::new();
+/// Runs a pipeline, or those of a group together, whenever one of them is due.
+async fn keep_fresh(engine: &Engine, group: &[Pipeline], slots: &Semaphore, shutdown: &CancellationToken) {
+    let Some(first) = group.first() else { return };
+    let all: Vec<&Pipeline> = group.iter().collect();
+    let mut watches: Vec<Watch> = group.iter().map(|_| Watch::new()).collect();
     // In a row: questions that got no answer, and runs that failed.
     let (mut unanswered, mut failures): (u32, u32) = (0, 0);
     // Whether the last run failed in a way that a further try may heal, whatever the clock says.
@@ -49,7 +54,7 @@ async fn keep_fresh(engine: &Engine, pipeline: &Pipeline, slots: &Semaphore, shu
     loop {
         let due = tokio::select! {
             () = shutdown.cancelled() => return,
-            due = until_due(engine, pipeline, &mut watch), if !again => due,
+            due = until_any_due(engine, group, &mut watches), if !again => due,
             () = std::future::ready(()), if again => Ok(Duration::ZERO),
         };
         let pause = match due {
@@ -58,7 +63,7 @@ async fn keep_fresh(engine: &Engine, pipeline: &Pipeline, slots: &Semaphore, shu
                 pause
             }
             Err(error) => {
-                tracing::warn!(pipeline = %pipeline.name, "whether it is due cannot be found out: {error}");
+                tracing::warn!(pipeline = %first.name, "whether it is due cannot be found out: {error}");
                 unanswered += 1;
                 backoff(unanswered)
             }
@@ -72,21 +77,27 @@ async fn keep_fresh(engine: &Engine, pipeline: &Pipeline, slots: &Semaphore, shu
         }
         let Ok(slot) = slots.acquire().await else { return };
         let request = SyncRequest { trigger: Trigger::Schedule, ..SyncRequest::manual() };
-        let result = engine.sync(pipeline, &request, shutdown).await;
+        let synced = engine.sync_together(&all, &request, shutdown).await;
         drop(slot);
         if shutdown.is_cancelled() {
             return;
         }
-        let Err(failure) = result else {
+        let Some(failure) = cause(synced) else {
             (failures, again) = (0, false);
             continue;
         };
         failures += 1;
         again = failure.error.code().retry() != Retry::Never;
-        if !rest(after_failure(pipeline, failures, again, failure.run.is_some()), shutdown).await {
+        if !rest(after_failure(first, failures, again, failure.run.is_some()), shutdown).await {
             return;
         }
     }
+}
+
+/// Why a run failed: what the one member says because of which the others were not published.
+fn cause(synced: Vec<Synced<'_>>) -> Option<RunFailure> {
+    let failures = synced.into_iter().filter_map(|(_, result)| result.err());
+    failures.min_by_key(|failure| failure.error.code() == Code::GroupNotPublished)
 }
 
 /// Sleeps; false when it is time to end.
@@ -114,6 +125,12 @@ fn backoff(failures: u32) -> Duration {
     pause.mul_f64(rand::rng().random_range(0.75..1.25))
 }
 
+/// How long until the next run of a group: it is due when one of its pipelines is.
+async fn until_any_due(engine: &Engine, group: &[Pipeline], watches: &mut [Watch]) -> Result<Duration> {
+    let due = group.iter().zip(watches).map(|(pipeline, watch)| until_due(engine, pipeline, watch));
+    Ok(try_join_all(due).await?.into_iter().min().unwrap_or(HOUSEKEEPING))
+}
+
 /// How long until the pipeline's next run; zero when it is due. At most [`HOUSEKEEPING`], so that a pause, a resume or a
 /// manual run is noticed. A table that has never been tried is due.
 async fn until_due(engine: &Engine, pipeline: &Pipeline, watch: &mut Watch) -> Result<Duration> {
@@ -121,7 +138,7 @@ async fn until_due(engine: &Engine, pipeline: &Pipeline, watch: &mut Watch) -> R
         return watch.until_changed(engine, pipeline).await;
     }
     let session = engine.control_session().await?;
-    if engine.control().pipeline_state(&*session, &pipeline.name).await?.paused {
+    if engine.is_paused(&session, pipeline).await? {
         return Ok(HOUSEKEEPING);
     }
     let Some((last, now)) = engine.control().last_start(&*session, &pipeline.name).await? else {

@@ -29,6 +29,18 @@ impl Control {
         Ok(row.map_or_else(PipelineState::default, |row| PipelineState { paused: row.get(0), reason: row.get(1) }))
     }
 
+    /// Whether the schedule of any of these pipelines is stopped.
+    pub async fn any_paused(&self, client: &impl GenericClient, names: &[&str]) -> Result<bool> {
+        let row = client
+            .query_one(
+                &self.sql("SELECT EXISTS (SELECT FROM {control}.pipelines WHERE name = ANY ($1) AND paused)"),
+                &[&names],
+            )
+            .await
+            .doing("read the pipelines' state")?;
+        Ok(row.get(0))
+    }
+
     /// Stops or resumes the schedule of a pipeline.
     pub async fn set_paused(&self, client: &impl GenericClient, name: &TableName, reason: Option<&str>) -> Result<()> {
         client

@@ -1,13 +1,12 @@
 //! A pipeline `items` over a small Delta table, and what must hold of it whatever dies.
 
-use std::time::Duration;
-
 use lakegate::failpoint::BEFORE_INDEX;
 use lakegate::postgres::{Connector, Purpose, Session};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::lake::LakeTable;
+use super::leftovers;
 use super::postgres::{TestCluster, TestDatabase};
 use super::process::Process;
 use super::project::{ProjectFolder, eventually};
@@ -155,33 +154,9 @@ impl Items {
         assert_eq!(self.sql().await.execute(sql, &[]).await.unwrap(), 1);
     }
 
-    /// Fails if anything is left of runs that are over: a run that says it runs, a lease, a session, a table that is
-    /// neither live nor kept. Sessions of a process that has just died may take a moment to end.
+    /// Fails if anything is left of runs that are over: see [`leftovers::none_in`].
     pub(crate) async fn assert_nothing_left(&self, after: &str) {
-        let sql = "SELECT format('run %s is %s', run, state) FROM lakegate.runs WHERE finished_at IS NULL \
-             OR state IN ('running', 'waiting') \
-             UNION ALL SELECT 'the lease of ' || pipeline FROM lakegate.leases \
-             UNION ALL SELECT format('a session: %s, %s', application_name, query) FROM pg_stat_activity \
-             WHERE datname = current_database() \
-               AND application_name = ANY ('{lakegate lease,lakegate sync,lakegate copy,lakegate index}') \
-             UNION ALL SELECT 'the table ' || relname FROM pg_class c \
-             WHERE relnamespace = 'lakegate_data'::regnamespace AND relkind <> 'i' AND NOT EXISTS ( \
-               SELECT FROM lakegate.generations g WHERE c.relname = 'items__g' || g.generation \
-               AND g.published_at IS NOT NULL AND g.retired_at IS NULL)";
-        let staged = "SELECT 'rows in ' || relname FROM pg_class WHERE relnamespace = 'lakegate'::regnamespace \
-             AND relname ~ '^g[0-9]+_(coming|going)$' AND (xpath('/row/c/text()', query_to_xml( \
-               format('SELECT count(*) AS c FROM lakegate.%I', relname), false, true, '')))[1]::text <> '0'";
-        let sql = &format!("{sql} UNION ALL {staged}");
-        let session = self.sql().await;
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-        loop {
-            let left: Vec<String> = session.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
-            if left.is_empty() {
-                return;
-            }
-            assert!(tokio::time::Instant::now() < deadline, "left after {after}: {left:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        leftovers::none_in(&self.sql().await, after).await;
     }
 
     /// Lets an hour pass for superseded generations, so that the next run drops those that are not to be kept.

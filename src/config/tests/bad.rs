@@ -150,7 +150,7 @@ fn wrong_values_of_a_project() {
 #[test]
 fn what_is_not_built_yet() {
     let mut report = Report(Report::pipelines(&[
-        "checks: {}\ngroup: g\nfreshness: 1h\ndeprecated: {}\n",
+        "checks: {}\nfreshness: 1h\ndeprecated: {}\n",
         "serve: {cache_ttl: 1m, rate_limit: 5, roles: [a], row_filter: x}\n",
     ]));
     for text in [
@@ -162,6 +162,23 @@ fn what_is_not_built_yet() {
         "pipelines: s3://bucket/pipelines\n",
     ] {
         report.case(text, load_project(text, &[]));
+    }
+    insta::assert_snapshot!(report.0);
+}
+
+#[test]
+fn groups_that_do_not_run_as_one() {
+    let mut report = Report(Report::pipelines(&["group: Sales\n", "group: [sales]\n"]));
+    let pipeline = |rest: &str| format!("source: lake\nprimary_key: id\n{rest}");
+    for [lines, orders] in [
+        ["group: sales\nschedule: hourly\n", "group: sales\nschedule: every 1h\n"],
+        ["group: sales\n", "schedule: hourly\ngroup: sales\n"],
+        ["group: sales\nschedule: daily\n", "group: sales\nschedule: daily\ntimezone: Europe/Berlin\n"],
+        ["group: sales\nschedule: daily\n", "group: sales\n"],
+    ] {
+        let (lines, orders) = (pipeline(lines), pipeline(orders));
+        let files = [("pipelines/lines.yaml", lines.as_str()), ("pipelines/orders.yaml", orders.as_str())];
+        report.case(&format!("{lines}---\n{orders}"), load_files(&files, &[]));
     }
     insta::assert_snapshot!(report.0);
 }

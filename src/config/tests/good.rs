@@ -39,6 +39,7 @@ transform: |
   SELECT *, '${not filled}' AS note FROM source
 mode: snapshot
 schedule: every 15m
+group: sales
 on_duplicate_key: {latest_by: updated_at}
 on_bad_row: {reject: {max_rows: 100}}
 on_schema_change: follow
@@ -199,4 +200,20 @@ fn pipelines_come_in_the_order_of_their_names() {
     let names: Vec<_> = project.pipelines.iter().map(|p| (p.name.as_str(), p.file.as_path())).collect();
     assert_eq!(names, [("a", Path::new("pipelines/2.yaml")), ("b", Path::new("pipelines/1.yaml"))]);
     assert_eq!(project.pipelines[0].publish_timeout, Duration::from_secs(3_600));
+}
+
+#[test]
+fn pipelines_of_a_group_may_spell_their_schedule_differently() {
+    let pipeline = |rest: &str| format!("source: lake\nprimary_key: id\n{rest}");
+    let (lines, orders) = (pipeline("schedule: hourly\n"), pipeline("schedule: \"0 * * * *\"\n"));
+    let alone = pipeline("schedule: daily\ngroup: other\n");
+    let files = [
+        ("lakegate.yaml", "defaults: {group: all}\n"),
+        ("pipelines/alone.yaml", alone.as_str()),
+        ("pipelines/lines.yaml", lines.as_str()),
+        ("pipelines/orders.yaml", orders.as_str()),
+    ];
+    let pipelines = load_files(&files, &[]).unwrap().project.pipelines;
+    let groups: Vec<&str> = pipelines.iter().map(|pipeline| pipeline.group.as_ref().unwrap().as_str()).collect();
+    assert_eq!(groups, ["other", "all", "all"]);
 }

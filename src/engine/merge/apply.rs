@@ -1,75 +1,52 @@
-//! The transaction of a merge: rows, watermark, run record and publish number move together.
+//! A merge's part of the publish transaction: rows, watermark, run record and publish number move together.
 
-use std::time::Instant;
-
+use tokio_postgres::Transaction;
 use tokio_postgres::error::SqlState;
 
 use crate::destination::{MergeSql, Merged, MergedLatest};
-use crate::domain::{Code, Error, OnBadRow, Result, RunOutcome, RunState};
+use crate::domain::{Code, Error, OnBadRow, Result, RunOutcome};
 use crate::encode::{hash_sql, key_hash_sql};
-use crate::observe::{Event, Stage};
-use crate::postgres::{Doing, Session, quote, sqlstate};
+use crate::postgres::{Session, quote, sqlstate};
 use crate::store::{MergedRow, PublishRow};
 
 use super::super::Engine;
 use super::super::load::refuse_empty;
-use super::{Merge, Staged};
+use super::super::plan::Decided;
+use super::super::run::Member;
+use super::Staged;
 
 /// The most changed keys that a publish lists for the caches of servers.
 const KEYS_LISTED: i64 = 10_000;
 
 impl Engine {
-    /// Applies what is staged and publishes it. `outcome` is finished afterwards.
-    pub(super) async fn apply(
+    /// The part of the publish transaction of a member whose rows change: applies what is staged, and writes it down.
+    ///
+    /// # Errors
+    /// [`Code::NotIncremental`], [`Code::CountMismatch`] and [`Code::ChecksumMismatch`] where what is staged does not fit
+    /// the table, and those of the server; see [`Engine::name_clashing_keys`].
+    pub(in crate::engine) async fn apply(
         &self,
-        session: &mut Session,
-        merge: &Merge<'_>,
+        transaction: &Transaction<'_>,
+        member: Member<'_>,
+        decided: &Decided,
         staged: &Staged,
         outcome: &mut RunOutcome,
     ) -> Result<()> {
-        let name = &merge.pipeline.name;
-        self.observer.observe(name, &Event::Entered(Stage::Publish));
-        let applied = self.try_apply(session, merge, staged, outcome).await;
-        let Err(error) = applied else { return Ok(()) };
-        if sqlstate(&error) != Some(&SqlState::UNIQUE_VIOLATION) {
-            return Err(error);
-        }
-        let (generation, schema) = (merge.live.generation, merge.decided.schema());
-        let keys = self.destination.clashing_keys(&**session, name, generation, schema).await?;
-        let columns: Vec<&str> = schema.key_columns().map(|column| column.name.as_str()).collect();
-        let columns = columns.join(", ");
-        let detail = format!("new rows of `{name}` have the ({columns}) of other rows: {}", keys.join("; "));
-        Err(Error::new(Code::DuplicateKey, detail).hint(
-            "choose a key that is unique or mend the source; if somebody wrote to the generation, \
-             `lakegate sync --full` loads it anew",
-        ))
-    }
-
-    async fn try_apply(
-        &self,
-        session: &mut Session,
-        merge: &Merge<'_>,
-        staged: &Staged,
-        outcome: &mut RunOutcome,
-    ) -> Result<()> {
-        let doing = "publish the merge";
-        let Merge { pipeline, decided, live, held, pause, started } = *merge;
-        let (name, schema, generation) = (&pipeline.name, decided.schema(), live.generation);
+        let Member { pipeline, held, .. } = member;
+        let (name, schema, live) = (&pipeline.name, decided.schema(), decided.live()?);
+        let generation = live.generation;
         let sql = MergeSql { row_hash: hash_sql(schema, quote), key_hash: key_hash_sql(schema, quote) };
-        let publishing = Instant::now();
-        let transaction = session.transaction().await.doing(doing)?;
         fail::fail_point!(crate::failpoint::BEFORE_MERGE);
         let latest_by = pipeline.on_duplicate_key.latest_by();
         let merged = match latest_by {
             None => {
                 let going = staged.going > 0;
-                let merged = self.destination.merge(&transaction, name, generation, schema, &sql, going).await?;
+                let merged = self.destination.merge(transaction, name, generation, schema, &sql, going).await?;
                 check(name.as_str(), staged, &merged)?;
                 merged
             }
             Some(column) => {
-                let latest =
-                    self.destination.merge_latest(&transaction, name, generation, schema, &sql, column).await?;
+                let latest = self.destination.merge_latest(transaction, name, generation, schema, &sql, column).await?;
                 check_latest(name.as_str(), staged, &latest)?;
                 outcome.rows.deduplicated = latest.left_out;
                 latest.merged
@@ -84,8 +61,8 @@ impl Engine {
             let detail = format!("`{name}` would have {rows_after} rows, the source has {rows}");
             return Err(Error::new(Code::NotIncremental, detail));
         }
-        let touched = self.destination.touched_keys(&transaction, generation, &sql, KEYS_LISTED).await?;
-        self.destination.empty_staging(&transaction, generation).await?;
+        let touched = self.destination.touched_keys(transaction, generation, &sql, KEYS_LISTED).await?;
+        self.destination.empty_staging(transaction, generation).await?;
         // The sum of a load is over all rows that were read, older ones of a key among them.
         let before = live.checksum.as_deref().filter(|_| latest_by.is_none());
         let checksum = running_sum(before, &merged);
@@ -95,7 +72,7 @@ impl Engine {
             rows: rows_after,
             checksum: checksum.as_deref(),
         };
-        self.control.record_merge(&transaction, &row).await?;
+        self.control.record_merge(transaction, &row).await?;
         fail::fail_point!(crate::failpoint::AFTER_MERGE);
         let publish = PublishRow {
             name,
@@ -105,23 +82,44 @@ impl Engine {
             policy: &pipeline.serve,
             checked_by: Some(held.run),
         };
-        let publish_no = self.control.record_publish(&transaction, &publish).await?;
-        self.control.record_changed_keys(&transaction, name, publish_no, touched.as_deref()).await?;
+        let publish_no = self.control.record_publish(transaction, &publish).await?;
+        self.control.record_changed_keys(transaction, name, publish_no, touched.as_deref()).await?;
         outcome.publish_no = Some(publish_no);
-        outcome.state = RunState::Succeeded;
         outcome.rows.inserted = merged.inserted.rows;
         outcome.rows.updated = merged.updated.rows;
         outcome.rows.deleted = merged.deleted;
         outcome.checksum = checksum;
-        outcome.seconds.publish = publishing.elapsed().as_secs_f64();
-        outcome.seconds.total = started.elapsed().as_secs_f64();
-        self.control.finish_run(&transaction, outcome).await?;
-        if pause.is_some() {
-            self.control.set_paused(&transaction, name, pause).await?;
+        Ok(())
+    }
+
+    /// What a person needs to know of an error of [`Engine::apply`]: which keys clash, where that is what it says.
+    pub(in crate::engine) async fn name_clashing_keys(
+        &self,
+        session: &Session,
+        member: Member<'_>,
+        decided: &Decided,
+        error: Error,
+    ) -> Error {
+        if sqlstate(&error) != Some(&SqlState::UNIQUE_VIOLATION) {
+            return error;
         }
-        fail::fail_point!(crate::failpoint::BEFORE_PUBLISH_COMMIT);
-        self.control.fence(&transaction, &held.lease).await?;
-        transaction.commit().await.doing(doing)
+        let name = &member.pipeline.name;
+        let schema = decided.schema();
+        let keys = match decided.live() {
+            Ok(live) => self.destination.clashing_keys(&**session, name, live.generation, schema).await,
+            Err(error) => Err(error),
+        };
+        let keys = match keys {
+            Ok(keys) => keys,
+            Err(error) => return error,
+        };
+        let columns: Vec<&str> = schema.key_columns().map(|column| column.name.as_str()).collect();
+        let columns = columns.join(", ");
+        let detail = format!("new rows of `{name}` have the ({columns}) of other rows: {}", keys.join("; "));
+        Error::new(Code::DuplicateKey, detail).hint(
+            "choose a key that is unique or mend the source; if somebody wrote to the generation, \
+             `lakegate sync --full` loads it anew",
+        )
     }
 }
 

@@ -14,10 +14,12 @@ mod net;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::domain::{Code, Error, OnBadRow, Pipeline, Result, RunMode, RunOutcome, RunState, StageSeconds};
+use tokio_postgres::Transaction;
+
+use crate::domain::{Code, Error, OnBadRow, Result, RunMode, RunOutcome};
 use crate::encode::Coverage;
 use crate::observe::{Event, Stage};
-use crate::postgres::{Doing, Session};
+use crate::postgres::Session;
 use crate::source::RowPlace;
 use crate::store::{LoadedGeneration, PublishRow};
 
@@ -26,7 +28,7 @@ use super::changed::Changed;
 use super::copy::{Copied, CopyJob};
 use super::plan::Decided;
 use super::reading::Reading;
-use super::sync::Held;
+use super::run::{Member, Prepared, Work};
 
 /// The largest share of a table's rows, one in so many, that is changed in place: beyond it, loading anew costs less.
 const SHARE_MAX: u64 = 5;
@@ -36,16 +38,6 @@ const ALWAYS_UP_TO: u64 = 1_000;
 const BYTES_PER_DIFFERENCE: u64 = 32;
 /// Rows for which one stream is enough.
 const ROWS_PER_STREAM: usize = 50_000;
-
-/// A merge that is under way.
-pub(super) struct Merge<'a> {
-    pub(super) pipeline: &'a Pipeline,
-    pub(super) decided: &'a Decided,
-    pub(super) live: &'a LoadedGeneration,
-    pub(super) held: &'a Held,
-    pub(super) pause: Option<&'a str>,
-    pub(super) started: Instant,
-}
 
 /// What has been staged.
 pub(super) struct Staged {
@@ -58,33 +50,30 @@ pub(super) struct Staged {
 }
 
 impl Engine {
-    /// Brings the live generation to the planned state of the source by these changes.
+    /// Stages what has changed of a member whose plan stands in `prepared`, as work for its publish.
     ///
     /// # Errors
-    /// [`Code::NotIncremental`], [`Code::CountMismatch`], [`Code::ChecksumMismatch`] and [`Code::FileGone`] where only a
-    /// snapshot helps; [`Code::DuplicateKey`] where a row comes whose key another row has; others of the source and of
-    /// Postgres. Nothing is changed then.
-    pub(super) async fn merge(
+    /// [`Code::NotIncremental`], [`Code::FileGone`] and others where only a snapshot helps, see
+    /// [`calls_for_a_snapshot`]; those of the source and of Postgres. Nothing is changed then.
+    pub(super) async fn prepare_in_place(
         &self,
         session: &mut Session,
-        merge: &Merge<'_>,
-        changes: &Arc<Changed>,
-    ) -> Result<RunOutcome> {
-        let Merge { pipeline, decided, live, held, started, .. } = *merge;
-        let (name, plan) = (&pipeline.name, &decided.plan);
-        let mut outcome = RunOutcome {
-            source_version: Some(plan.source_version.clone()),
-            generation: Some(live.generation),
-            coverage: 1.0,
-            seconds: StageSeconds { plan: started.elapsed().as_secs_f64(), ..StageSeconds::default() },
-            ..RunOutcome::begun(name, held.run, plan.mode, plan.reason.clone())
-        };
-        self.observer.observe(name, &Event::Entered(Stage::Copy));
+        member: Member<'_>,
+        prepared: &mut Prepared,
+    ) -> Result<()> {
+        let pipeline = member.pipeline;
+        let Prepared { outcome, work } = prepared;
+        // Grants hang on the view, which a merge leaves alone.
+        self.destination.grant_missing(&**session, &pipeline.name, &pipeline.grants).await?;
+        let Work::Keep(decided) = &work else { return Ok(()) };
+        let Some(changes) = &decided.changes else { return Ok(()) };
+        outcome.coverage = 1.0;
+        self.observer.observe(&pipeline.name, &Event::Entered(Stage::Copy));
         let copying = Instant::now();
         let net = if changes.only_added() {
             None
         } else {
-            let most = most_changes(live).min(self.run_budget() / BYTES_PER_DIFFERENCE);
+            let most = most_changes(decided.live()?).min(self.run_budget() / BYTES_PER_DIFFERENCE);
             let compared = self.compare_changes(pipeline, changes, &decided.mapping, most).await?;
             outcome.rows.read = compared.rows_read;
             outcome.rows.unchanged = compared.net.unchanged;
@@ -93,69 +82,53 @@ impl Engine {
         };
         if net.as_ref().is_some_and(|net| net.gone.is_empty() && net.come.is_empty()) {
             outcome.seconds.copy = copying.elapsed().as_secs_f64();
-            return self.find_the_same(session, merge, outcome).await;
+            return Ok(());
         }
         let (gone, come) = net.map_or((None, None), |net| (Some(net.gone), Some(net.come)));
-        let staged = Box::pin(self.stage(session, merge, changes, gone, come)).await?;
+        let staged = Box::pin(self.stage(session, member, decided, changes, gone, come)).await?;
         if outcome.rows.read == 0 {
             outcome.rows.read = staged.coming.rows_read;
         }
         outcome.bytes_read += staged.coming.bytes_read;
         outcome.bytes_copied = staged.coming.bytes_copied;
         outcome.seconds.copy = copying.elapsed().as_secs_f64();
-        Box::pin(self.apply(session, merge, &staged, &mut outcome)).await?;
-        Ok(outcome)
+        if let Work::Keep(decided) = std::mem::replace(work, Work::Confirm) {
+            *work = Work::Merge(decided, Box::new(staged));
+        }
+        Ok(())
     }
 
-    /// Ends the run of a source that moved on without a change of data.
-    pub(super) async fn keep(&self, session: &mut Session, merge: &Merge<'_>) -> Result<RunOutcome> {
-        let Merge { pipeline, decided, live, held, started, .. } = *merge;
-        let outcome = RunOutcome {
-            source_version: Some(decided.plan.source_version.clone()),
-            generation: Some(live.generation),
-            seconds: StageSeconds { plan: started.elapsed().as_secs_f64(), ..StageSeconds::default() },
-            ..RunOutcome::begun(&pipeline.name, held.run, RunMode::Noop, decided.plan.reason.clone())
-        };
-        self.find_the_same(session, merge, outcome).await
-    }
-
-    /// Ends a run that found no row to change.
-    async fn find_the_same(
+    /// The part of the publish transaction of a member without a row to change.
+    pub(super) async fn keep(
         &self,
-        session: &mut Session,
-        merge: &Merge<'_>,
-        mut outcome: RunOutcome,
-    ) -> Result<RunOutcome> {
-        let doing = "note that no row differs";
-        let name = &merge.pipeline.name;
-        let published = self.control.published(&**session, name).await?;
+        transaction: &Transaction<'_>,
+        member: Member<'_>,
+        decided: &Decided,
+        outcome: &mut RunOutcome,
+    ) -> Result<()> {
+        let Member { pipeline, held, .. } = member;
+        let (name, live, version) = (&pipeline.name, decided.live()?, &decided.plan.source_version);
+        let published = self.control.published(transaction, name).await?;
         outcome.publish_no = published.map(|published| published.publish_no);
-        let version = &merge.decided.plan.source_version;
-        let policy_differs = self.control.policy_differs(&**session, name, &merge.pipeline.serve).await?;
-        let transaction = session.transaction().await.doing(doing)?;
-        self.control.note_same_rows(&transaction, name, merge.live.generation, version).await?;
-        if policy_differs {
+        self.control.note_same_rows(transaction, name, live.generation, version).await?;
+        if self.control.policy_differs(transaction, name, &pipeline.serve).await? {
             let publish = PublishRow {
                 name,
-                generation: merge.live.generation,
+                generation: live.generation,
                 source_version: version,
-                schema: merge.decided.schema(),
-                policy: &merge.pipeline.serve,
-                checked_by: Some(merge.held.run),
+                schema: decided.schema(),
+                policy: &pipeline.serve,
+                checked_by: Some(held.run),
             };
-            outcome.publish_no = Some(self.control.record_publish(&transaction, &publish).await?);
+            outcome.publish_no = Some(self.control.record_publish(transaction, &publish).await?);
         }
         outcome.mode = RunMode::Noop;
-        outcome.state = RunState::Skipped;
-        if merge.decided.changes.is_some() {
-            outcome.reason = format!("{}; no row differs", outcome.reason);
+        outcome.reason.clone_from(&decided.plan.reason);
+        if decided.changes.is_some() {
+            outcome.reason.push_str("; no row differs");
         }
-        outcome.checksum.clone_from(&merge.live.checksum);
-        outcome.seconds.total = merge.started.elapsed().as_secs_f64();
-        self.control.finish_run(&transaction, &outcome).await?;
-        self.control.fence(&transaction, &merge.held.lease).await?;
-        transaction.commit().await.doing(doing)?;
-        Ok(outcome)
+        outcome.checksum.clone_from(&live.checksum);
+        Ok(())
     }
 
     /// Copies the rows that come, and the keys of those that go, into the staging tables. Without lists of places, all
@@ -163,13 +136,14 @@ impl Engine {
     async fn stage(
         &self,
         session: &mut Session,
-        merge: &Merge<'_>,
+        member: Member<'_>,
+        decided: &Decided,
         changes: &Arc<Changed>,
         gone: Option<Vec<RowPlace>>,
         come: Option<Vec<RowPlace>>,
     ) -> Result<Staged> {
-        let Merge { pipeline, decided, live, held, .. } = *merge;
-        let schema = decided.schema();
+        let Member { pipeline, held, .. } = member;
+        let (live, schema) = (decided.live()?, decided.schema());
         let latest = pipeline.on_duplicate_key.latest_by().and_then(|column| schema.position(column));
         let (coming, going) = self.destination.prepare_staging(session, live.generation, schema, latest).await?;
         let streams = |places: Option<&Vec<RowPlace>>| match places {

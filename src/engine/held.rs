@@ -1,0 +1,116 @@
+//! The leases of a run: taken in the order of names, all or none, and given back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::{Code, Error, Pipeline, Result};
+use crate::observe::Event;
+use crate::postgres::{Purpose, Session};
+use crate::store::{Heartbeat, Lease, LeaseAttempt, RunRecord};
+
+use super::{Engine, SyncRequest};
+
+/// How long a lease holds without being renewed. A hung process is replaced after this time, a dead one at once.
+const LEASE_TTL: Duration = Duration::from_secs(15);
+/// How often a joined run is looked at.
+const JOIN_POLL: Duration = Duration::from_millis(200);
+/// How long giving the lease back may take; one that is not given back expires.
+const RELEASE: Duration = Duration::from_secs(5);
+
+/// A pipeline's part in a run under way: its lease, and what dies with it.
+pub(super) struct Held {
+    pub(super) lease: Lease,
+    pub(super) run: i64,
+    /// What the leases of all members hang on.
+    pub(super) session: Arc<Session>,
+    heartbeat: Heartbeat,
+}
+
+/// What came of asking for all leases of a run.
+pub(super) enum Begun<'a> {
+    /// They are ours, in the order asked for.
+    Held(Vec<Held>),
+    /// Somebody else has one of them; none is ours.
+    Elsewhere { pipeline: &'a Pipeline, holder: String },
+}
+
+impl Engine {
+    /// Takes the leases of these pipelines, which are in the order of their names, so that no two processes wait for each
+    /// other, and begins their runs. `stop` is cancelled when one of the leases is lost.
+    pub(super) async fn begin<'a>(
+        &self,
+        asks: &[(&'a Pipeline, &SyncRequest)],
+        stop: &CancellationToken,
+    ) -> Result<Begun<'a>> {
+        let session = Arc::new(self.connector.connect(Purpose::Control, "lakegate lease").await?);
+        let mut leases = Vec::with_capacity(asks.len());
+        for (pipeline, _) in asks {
+            match self.control.acquire_lease(&session, &pipeline.name, &holder(), LEASE_TTL).await? {
+                LeaseAttempt::Acquired(lease) => {
+                    let (on_lost, session) = (stop.clone(), Arc::clone(&session));
+                    let lost = move || on_lost.cancel();
+                    let heartbeat = Heartbeat::start(self.control.clone(), session, lease.clone(), LEASE_TTL, lost);
+                    leases.push((lease, heartbeat));
+                }
+                LeaseAttempt::Held { holder } => {
+                    for (lease, heartbeat) in leases {
+                        drop(heartbeat);
+                        self.control.release_lease(&session, &lease).await?;
+                    }
+                    return Ok(Begun::Elsewhere { pipeline, holder });
+                }
+            }
+        }
+        let mut held = Vec::with_capacity(asks.len());
+        for ((pipeline, request), (lease, heartbeat)) in asks.iter().zip(leases) {
+            self.control.bury_dead_runs(&**session, &pipeline.name).await?;
+            let run = self.control.start_run(&**session, &pipeline.name, request.trigger.as_str()).await?;
+            self.control.note_backends(&**session, &lease, run, &[]).await?;
+            self.observer.observe(&pipeline.name, &Event::RunStarted { run });
+            held.push(Held { lease, run, session: Arc::clone(&session), heartbeat });
+        }
+        Ok(Begun::Held(held))
+    }
+
+    /// Gives the leases of a run back that is over.
+    pub(super) async fn give_back(&self, held: Vec<Held>) {
+        for Held { lease, session, heartbeat, .. } in held {
+            if !heartbeat.is_lost() {
+                // A lease that cannot be given back expires, and its lock goes with the connection.
+                let _ = tokio::time::timeout(RELEASE, self.control.release_lease(&session, &lease)).await;
+            }
+        }
+    }
+
+    /// Waits for the end of the run that another process has under way. `None` when the lease is worth another try: no
+    /// run is to be seen, or its process hangs or is dead.
+    pub(super) async fn join(&self, pipeline: &Pipeline, cancel: &CancellationToken) -> Result<Option<RunRecord>> {
+        let session = self.control_session().await?;
+        let Some(run) = self.control.leased_run(&*session, &pipeline.name).await? else {
+            tokio::time::sleep(JOIN_POLL).await;
+            return Ok(None);
+        };
+        loop {
+            let record = self.control.run(&*session, run).await?;
+            match record.filter(|record| record.finished_at.is_some()) {
+                Some(record) => return Ok(Some(record)),
+                None if self.control.leased_run(&*session, &pipeline.name).await? != Some(run) => return Ok(None),
+                None => {}
+            }
+            tokio::select! {
+                () = cancel.cancelled() => {
+                    return Err(Error::new(Code::Cancelled, "no longer waits for the run under way; that run goes on"));
+                }
+                () = tokio::time::sleep(JOIN_POLL) => {}
+            }
+        }
+    }
+}
+
+/// How this process calls itself in a lease.
+fn holder() -> String {
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    format!("process {} on {host}", std::process::id())
+}
