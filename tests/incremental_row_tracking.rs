@@ -60,11 +60,8 @@ fn rewrite(log: &DeltaLog, rows: &[Row<'_>], first_id: i64) {
 /// The hundred rows as copies, some of which are changed or left out.
 fn copies<'a>(names: &'a [String], changed: &[i64], gone: &[i64]) -> Vec<Row<'a>> {
     let rows = (0..100).filter(|id| !gone.contains(id));
-    let rows = rows.map(|id| match changed.contains(&id) {
-        true => (id, "changed", Some(id), None),
-        false => (id, names[id as usize].as_str(), Some(id), Some(1)),
-    });
-    rows.collect()
+    let copy = |id| (id, names[id as usize].as_str(), Some(id), Some(1));
+    rows.map(|id| if changed.contains(&id) { (id, "changed", Some(id), None) } else { copy(id) }).collect()
 }
 
 fn names() -> Vec<String> {

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod alerts;
 mod bad_input;
 mod cli;
 mod crash;
@@ -32,6 +33,7 @@ mod publish_keeps;
 mod publish_waiting;
 mod readers;
 mod retire;
+mod retry;
 mod sample;
 mod serve_http;
 mod serve_json;

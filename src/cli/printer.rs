@@ -120,6 +120,14 @@ pub(super) fn seconds(seconds: f64) -> String {
     if seconds < 1.0 { format!("{:.0} ms", seconds * 1e3) } else { format!("{seconds:.1} s") }
 }
 
+/// How long it is until then: `in 20 seconds`, `now`.
+pub(super) fn ahead(then: chrono::DateTime<chrono::Utc>) -> String {
+    match (then - chrono::Utc::now()).to_std() {
+        Ok(left) if left.as_secs() > 0 => format!("in {}", indicatif::HumanDuration(left)),
+        _ => "now".to_owned(),
+    }
+}
+
 /// How long ago something was.
 pub(super) fn ago(then: chrono::DateTime<chrono::Utc>) -> String {
     let age = (chrono::Utc::now() - then).to_std().unwrap_or_default();

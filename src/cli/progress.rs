@@ -131,6 +131,10 @@ impl Observer for ProgressView {
                     ));
                 }
             }
+            Event::Retrying { error, pause } => {
+                let when = if pause.is_zero() { "at once" } else { &format!("in {}", seconds(pause.as_secs_f64())) };
+                self.say(&format!("{pipeline}: {error}; tried again {when}"));
+            }
             Event::Warning(text) => self.say(&format!("{pipeline}: warning: {text}")),
             Event::Finished(_) | Event::Failed(_) => self.end(pipeline),
         }

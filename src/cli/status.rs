@@ -1,15 +1,17 @@
 //! `lakegate status`: what is published, how fresh it is, how syncs fare.
 
+use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
 use crate::domain::{Pipeline, Result, TableName};
 use crate::engine::Engine;
-use crate::store::{Published, RunRecord};
+use crate::schedule::{NextRun, is_late, next_run};
+use crate::store::{Published, RunRecord, SyncState};
 
 use super::Ended;
 use super::context::Context;
-use super::printer::ago;
+use super::printer::{ago, ahead};
 
 /// One table on its two axes: a failing sync is not an outage.
 #[derive(Debug, Serialize)]
@@ -18,14 +20,24 @@ struct TableStatus {
     serving: &'static str,
     sync: &'static str,
     group: Option<TableName>,
+    late: bool,
+    failures: u32,
+    error_code: Option<String>,
+    next_try_at: Option<DateTime<Utc>>,
     paused: bool,
     orphaned: bool,
     generation: Option<i64>,
     publish_no: Option<i64>,
     source_version: Option<String>,
-    published_at: Option<chrono::DateTime<chrono::Utc>>,
-    checked_at: Option<chrono::DateTime<chrono::Utc>>,
+    published_at: Option<DateTime<Utc>>,
+    checked_at: Option<DateTime<Utc>>,
     last_run: Option<RunRecord>,
+    /// What failed last, while syncs fail.
+    #[serde(skip)]
+    error: Option<serde_json::Value>,
+    /// When it is tried again, while its syncs fail.
+    #[serde(skip)]
+    next_run: Option<NextRun>,
 }
 
 pub(super) async fn run(context: &Context<'_>) -> Result<(), Ended> {
@@ -57,49 +69,65 @@ pub(super) async fn run(context: &Context<'_>) -> Result<(), Ended> {
 }
 
 fn row(table: &TableStatus) -> Vec<String> {
-    let error = table.last_run.as_ref().and_then(|run| run.error.as_ref());
-    let note = match error {
-        _ if table.orphaned => "orphaned: its pipeline file is gone".to_owned(),
-        _ if table.paused => "paused".to_owned(),
-        Some(error) => error.get("detail").and_then(|detail| detail.as_str()).unwrap_or_default().to_owned(),
-        None => String::new(),
-    };
+    let freshness = if table.late { ", late" } else { "" };
     vec![
         table.name.clone(),
         table.serving.to_owned(),
-        table.sync.to_owned(),
+        format!("{}{freshness}", table.sync),
         table.source_version.clone().unwrap_or_default(),
         table.published_at.map(ago).unwrap_or_default(),
         table.checked_at.map(ago).unwrap_or_default(),
-        note,
+        note(table),
     ]
+}
+
+/// What a person should know: `LG2012, 3 failures in a row, next try in 20 seconds: the store answered 503`.
+fn note(table: &TableStatus) -> String {
+    if table.orphaned {
+        return "orphaned: its pipeline file is gone".to_owned();
+    }
+    let paused = if table.paused { "paused" } else { "" };
+    let Some(error) = &table.error else { return paused.to_owned() };
+    let detail = error.get("detail").and_then(|detail| detail.as_str()).unwrap_or_default();
+    let mut parts = vec![table.error_code.clone().unwrap_or_default()];
+    if table.failures > 1 {
+        parts.push(format!("{} failures in a row", table.failures));
+    }
+    match table.next_run {
+        Some(NextRun::At(time)) => parts.push(format!("next try {}", ahead(time))),
+        Some(NextRun::WhenSourceMoves) => parts.push("next try when the source moves".to_owned()),
+        _ if table.paused => parts.push(paused.to_owned()),
+        _ => {}
+    }
+    format!("{}: {detail}", parts.join(", "))
 }
 
 async fn collect(engine: &Engine) -> Result<Vec<TableStatus>> {
     let session = engine.control_session().await?;
-    let mut tables = Vec::new();
-    let (published, mut runs, held) = if engine.is_prepared() {
+    let pipelines = &engine.project().pipelines;
+    let (published, mut runs, states) = if engine.is_prepared() {
         let control = engine.control();
+        let names: Vec<&TableName> = pipelines.iter().map(|pipeline| &pipeline.name).collect();
         let published = control.all_published(&*session).await?;
-        (published, control.last_runs(&*session).await?, control.held_leases(&*session).await?)
+        (published, control.last_runs(&*session).await?, control.sync_states(&*session, &names).await?)
     } else {
         Default::default()
     };
-    let declared = engine.project().pipelines.iter().map(|pipeline| pipeline.name.to_string());
+    let declared = pipelines.iter().map(|pipeline| pipeline.name.to_string());
     let orphans = published.iter().map(|row| row.name.clone());
     let mut names: Vec<String> = declared.chain(orphans).collect();
     names.sort();
     names.dedup();
+    let mut tables = Vec::new();
     for name in names {
         let live = published.iter().find(|row| row.name == name);
         let last = runs.iter().position(|run| run.pipeline == name).map(|index| runs.swap_remove(index));
-        let pipeline = engine.project().pipelines.iter().find(|pipeline| pipeline.name.as_str() == name);
-        let paused = match pipeline {
-            Some(pipeline) if engine.is_prepared() => engine.is_paused(&session, pipeline).await?,
-            _ => false,
-        };
-        let is_held = held.contains(&name);
-        tables.push(table_status(name, pipeline, live, last, paused, is_held));
+        let pipeline = pipelines.iter().find(|pipeline| pipeline.name.as_str() == name);
+        let state = states.iter().find(|state| state.pipeline == name);
+        let members = pipeline.map(|pipeline| engine.members(pipeline)).unwrap_or_default();
+        let is_member = |state: &&SyncState| members.iter().any(|member| member.name.as_str() == state.pipeline);
+        let paused = states.iter().filter(is_member).any(|state| state.paused);
+        tables.push(table_status(name, pipeline, live, last, paused, state));
     }
     Ok(tables)
 }
@@ -110,19 +138,28 @@ fn table_status(
     live: Option<&Published>,
     last_run: Option<RunRecord>,
     paused: bool,
-    is_held: bool,
+    state: Option<&SyncState>,
 ) -> TableStatus {
-    // A run without a lease that is alive has died without a word.
-    let sync = match last_run.as_ref().map(|run| run.state.as_str()) {
-        Some("running" | "waiting") if is_held => "running",
-        Some("failed" | "running" | "waiting") => "failing",
+    let failures = state.map_or(0, |state| state.failures);
+    let sync = match state {
+        Some(state) if state.under_way => "running",
+        _ if failures > 0 => "failing",
         _ => "idle",
     };
+    let failing = pipeline.zip(state).filter(|(_, state)| state.failures > 0 && !paused && !state.under_way);
+    let next_run = failing.map(|(pipeline, state)| next_run(pipeline, state));
     TableStatus {
         name,
         serving: if live.is_some() { "online" } else { "offline" },
         sync,
         group: pipeline.and_then(|pipeline| pipeline.group.clone()),
+        late: pipeline.zip(state).is_some_and(|(pipeline, state)| is_late(pipeline, state)),
+        failures,
+        error_code: state.and_then(|state| state.failure.as_ref()).map(|failure| failure.code.to_string()),
+        next_try_at: next_run.and_then(|next| match next {
+            NextRun::At(time) => Some(time),
+            NextRun::WhenSourceMoves | NextRun::OnRequest => None,
+        }),
         paused,
         orphaned: pipeline.is_none(),
         generation: live.map(|live| live.generation.0),
@@ -130,6 +167,8 @@ fn table_status(
         source_version: live.map(|live| live.source_version.clone()),
         published_at: live.map(|live| live.published_at),
         checked_at: live.map(|live| live.checked_at),
+        error: state.and_then(|state| state.failure.as_ref()).map(|failure| failure.error.clone()),
+        next_run,
         last_run,
     }
 }

@@ -54,6 +54,9 @@ section! {
         indexes: Indexes,
         /// Roles that may SELECT from the published view.
         grants: Names,
+        /// How old the data may be before the pipeline is late, as `status` and alerts say; as old as it likes unless
+        /// declared.
+        freshness: Period<{ 60 * SECOND }, { 3_650 * DAY }>,
         /// Superseded generations kept besides the live one.
         retain: Whole<0, 1_000> = 1,
         /// The longest a run may take.
@@ -64,7 +67,7 @@ section! {
         serve: ServeKeys,
     }
     required [source, primary_key]
-    later [checks, freshness, deprecated]
+    later [checks, deprecated]
 }
 
 section! {
@@ -246,6 +249,7 @@ pub(super) fn read(node: &Node, file: &str, defaults: &Defaults, reader: &mut Re
         verify: keys.verify.map(|verify| verify.value),
         indexes: keys.indexes.map(|indexes| indexes.value.0).unwrap_or_default(),
         grants: keys.grants.map(|grants| grants.value.0).unwrap_or_default(),
+        freshness: keys.freshness.map(|freshness| freshness.value.0),
         retain: keys.retain?.value.0 as u32,
         timeout: keys.timeout?.value.0,
         publish_timeout: keys.publish_timeout?.value.0,

@@ -12,7 +12,7 @@ use super::secret;
 use super::section::section;
 use super::settings::{self, Names, Period, SECOND, Size, Whole};
 use super::yaml::{Node, Value};
-use crate::domain::{ApiSettings, Auth, Code, Limits, Schemas};
+use crate::domain::{Alerts, ApiSettings, Auth, Code, Limits, Schemas};
 
 section! {
     /// A Lakegate project: the settings of the whole.
@@ -30,13 +30,15 @@ section! {
         api: ApiKeys,
         /// Who may use the read API: `none` lets anybody in. Unless declared, the API listens on loopback alone.
         auth: Auth,
+        /// Whom to tell when a pipeline fails, is late or has recovered; nobody unless declared.
+        alerts: AlertKeys,
         /// Bounds on what one process may use.
         limits: LimitKeys,
         /// Keys of pipelines that hold wherever a pipeline does not declare them itself.
         defaults: Defaults,
     }
     required []
-    later [admin, alerts]
+    later [admin]
 }
 
 section! {
@@ -66,6 +68,17 @@ section! {
 }
 
 section! {
+    /// Whom to tell when a pipeline fails, is late or has recovered.
+    AlertKeys, "`alerts`" {
+        /// The http or https URL that alerts are posted to: a URL, or `env:NAME` or `file:PATH`, as which a URL with
+        /// credentials has to be written.
+        webhook: WebhookUrl,
+    }
+    required [webhook]
+    later []
+}
+
+section! {
     /// Bounds on what one process may use.
     LimitKeys, "`limits`" {
         /// Bytes that all readers and encoders may hold at a time.
@@ -90,6 +103,7 @@ pub(super) struct ProjectSettings {
     pub schemas: Schemas,
     pub api: ApiSettings,
     pub auth: Auth,
+    pub alerts: Option<Alerts>,
     pub limits: Limits,
 }
 
@@ -106,6 +120,7 @@ pub(super) fn settle(file: ProjectFile, reader: &mut Reader<'_>) -> Option<Proje
             hosts: api.hosts.map(|hosts| hosts.value.0).unwrap_or_default(),
         },
         auth: file.auth.map_or(Auth::Unset, |auth| auth.value),
+        alerts: file.alerts.and_then(|alerts| alerts.value.webhook).map(|url| Alerts { webhook: url.value.0 }),
         limits: Limits {
             memory: limits.memory?.value.0,
             connections: limits.connections?.value.0 as u32,
@@ -176,6 +191,31 @@ impl Setting for PostgresUrl {
 
     fn schema() -> Json {
         text_schema("^(postgres(ql)?://|env:|file:)")
+    }
+}
+
+/// The URL that alerts are posted to, which may hold credentials.
+#[derive(Debug, Clone)]
+pub(super) struct WebhookUrl(SecretString);
+
+impl Setting for WebhookUrl {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.scalar(node, "a URL")?;
+        if secret::shows_credentials(&text.visible) {
+            let hint = "write the whole URL as `env:NAME` or `file:PATH`, or the secret in it as `${VAR}`".to_owned();
+            return reader.refuse(Code::SecretInTheOpen, &node.place, "credentials stand in the file", Some(hint));
+        }
+        let url = secret::resolve(&text, &node.place, reader)?;
+        let parsed = url::Url::parse(url.expose_secret()).ok();
+        if parsed.is_some_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) {
+            return Some(WebhookUrl(url));
+        }
+        let hint = "write `https://host/path`, `env:NAME` or `file:PATH`";
+        reader.invalid(&node.place, "the value is not a URL that begins with `https://` or `http://`", hint)
+    }
+
+    fn schema() -> Json {
+        text_schema("^(https?://|env:|file:)")
     }
 }
 

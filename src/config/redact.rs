@@ -104,7 +104,7 @@ fn keys(line: &str) -> impl Iterator<Item = (&str, usize)> {
 fn holds_secret(name: &str, in_options: bool) -> bool {
     let name = name.to_ascii_lowercase();
     let key_of = ["access", "account", "api", "encryption", "master", "private", "shared", "storage"];
-    name == "postgres"
+    matches!(name.as_str(), "postgres" | "webhook")
         || is_secret_name(&name)
             && (in_options || is_secret_name(&name.replace("key", "")) || key_of.iter().any(|of| name.contains(of)))
 }
@@ -146,6 +146,8 @@ mod tests {
             ("\"aws_secret_access_key\": \"a\\\"b\"\n", "\"aws_secret_access_key\": ******\n"),
             ("primary_key: [id]\non_duplicate_key: fail\n", "primary_key: [id]\non_duplicate_key: fail\n"),
             ("client_secret: é\n", "client_secret: **\n"),
+            ("alerts: {webhook: https://h/a?token=b}\n", "alerts: {webhook: *******************}\n"),
+            ("  webhook: env:HOOK\n", "  webhook: env:HOOK\n"),
         ];
         for (text, expected) in cases {
             assert_eq!(star_out(text), expected);

@@ -64,6 +64,22 @@ pub(super) fn shows_password(visible: &str) -> bool {
     in_the_open(password) || in_the_open(parameter)
 }
 
+/// Whether a web address, of which `visible` is what stands in the file, shows credentials there: a user or a password
+/// before the host, or a parameter that is named like a secret.
+pub(super) fn shows_credentials(visible: &str) -> bool {
+    let in_the_open = |secret: &str| !secret.is_empty() && !secret.contains(UNSEEN);
+    let Some((_, rest)) = visible.split_once("://") else { return false };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, rest) = rest.split_at(end);
+    // A name alone may be a token; one before a password is none.
+    let before_host = authority.rsplit_once('@').map_or("", |(userinfo, _)| userinfo);
+    let secret = before_host.split_once(':').map_or(before_host, |(_, password)| password);
+    let query = rest.split_once('?').map_or("", |(_, query)| query);
+    let mut parameters = query.split(['&', '#']).filter_map(|parameter| parameter.split_once('='));
+    in_the_open(secret)
+        || parameters.any(|(name, value)| is_secret_name(&name.to_ascii_lowercase()) && in_the_open(value))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +93,16 @@ mod tests {
         }
         for name in ["aws_access_key_id", "aws_region", "endpoint", "allow_http", "primary_key"] {
             assert!(!is_secret_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn credentials_of_web_addresses_are_seen() {
+        for url in ["https://u:pw@h/x", "https://token@h", "https://h/x?a=b&token=t", "http://h?API_KEY=x#y"] {
+            assert!(shows_credentials(url), "{url}");
+        }
+        for url in ["https://h/x?a=b", "https://u:\u{fffc}@h/a@b", "https://h/?token=\u{fffc}", "\u{fffc}", "env:X"] {
+            assert!(!shows_credentials(url), "{url}");
         }
     }
 

@@ -155,7 +155,7 @@ codes! {
     RunTimeout = 5009, "The run took longer than its timeout", User, Later;
     DataDiffers = 5010, "The published table differs from its source", User, Never;
     NotIncremental = 5011, "Only a snapshot can bring the table to this state", User, Never;
-    GroupNotPublished = 5014, "Another table of the group failed", User, Later;
+    GroupNotPublished = 5014, "Another table of the group failed", User, Never;
 
     TableNotFound = 6001, "No such table", User, Never;
     RowNotFound = 6002, "No such row", User, Never;
@@ -173,9 +173,19 @@ codes! {
     Overloaded = 6014, "Too many requests are waiting", User, Later;
 
     Paused = 7001, "The pipeline is paused", User, Never;
+    Late = 7002, "The data is older than its freshness allows", User, Later;
+    AlertRefused = 7003, "The webhook refuses an alert", User, Never;
+    AlertUndelivered = 7004, "The webhook cannot be reached", User, Later;
 }
 
 impl Code {
+    /// The code that is spelled so: `LG2012`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Code> {
+        let number: u16 = name.strip_prefix("LG")?.parse().ok()?;
+        Code::ALL.iter().copied().find(|code| code.number() == number)
+    }
+
     /// Whether it is about a row that Postgres cannot hold.
     #[must_use]
     pub const fn is_about_a_row(self) -> bool {
@@ -285,5 +295,11 @@ mod tests {
     fn numbers_are_unique_and_ascending() {
         let numbers: Vec<u16> = Code::ALL.iter().map(|code| code.number()).collect();
         assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
+    }
+
+    #[test]
+    fn a_code_is_found_by_its_name() {
+        assert!(Code::ALL.iter().all(|code| Code::named(&code.to_string()) == Some(*code)));
+        assert_eq!((Code::named("LG9999"), Code::named("2012"), Code::named("")), (None, None, None));
     }
 }

@@ -8,10 +8,12 @@ mod error;
 mod generation;
 mod pipeline;
 mod project;
+mod retry;
 mod row_counts;
 mod run;
 mod schedule;
 mod source_version;
+mod standing;
 mod table_name;
 mod table_schema;
 
@@ -23,10 +25,12 @@ pub use pipeline::{
     ColumnRules, ColumnSelection, DeltaSource, Mode, OnBadRow, OnDuplicateKey, OnSchemaChange, ParquetSource, Pipeline,
     ServePolicy, SourcePin, SourceSpec, StorageOptions, Verify,
 };
-pub use project::{ApiSettings, Auth, Limits, Project, Schemas};
+pub use project::{Alerts, ApiSettings, Auth, Limits, Project, Schemas};
+pub use retry::{Backoff, NextTry, chance, next_try, passes_soon};
 pub use row_counts::RowCounts;
 pub use run::{RunMode, RunOutcome, RunState, StageSeconds};
 pub use schedule::{CronSchedule, Schedule};
 pub use source_version::SourceVersion;
+pub use standing::Standing;
 pub use table_name::TableName;
 pub use table_schema::{Column, TableSchema};

@@ -42,6 +42,8 @@ pub struct Pipeline {
     pub indexes: Vec<Vec<String>>,
     /// Roles that may SELECT from the published view.
     pub grants: Vec<String>,
+    /// How old the data may be before the pipeline is late; `None` = as old as it likes.
+    pub freshness: Option<Duration>,
     /// Superseded generations kept besides the live one.
     pub retain: u32,
     /// The longest a run may take.

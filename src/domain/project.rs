@@ -23,6 +23,8 @@ pub struct Project {
     pub api: ApiSettings,
     /// Who may use the read API.
     pub auth: Auth,
+    /// Whom to tell when a pipeline fails or is late; `None` = nobody.
+    pub alerts: Option<Alerts>,
     /// Bounds on what one process may use.
     pub limits: Limits,
     /// All pipelines, by name.
@@ -56,6 +58,13 @@ pub enum Auth {
     Unset,
     /// `auth: none` is written out: anybody, anywhere.
     None,
+}
+
+/// Whom to tell when the standing of a pipeline changes.
+#[derive(Debug, Clone)]
+pub struct Alerts {
+    /// The http or https URL that alerts are posted to. Such URLs often are secrets themselves.
+    pub webhook: SecretString,
 }
 
 /// Bounds on what one process may use.

@@ -1,8 +1,16 @@
 //! What a generation was loaded under, so that a changed definition is noticed.
 
 use serde_json::json;
+use twox_hash::XxHash3_128;
 
 use crate::domain::{ColumnSelection, OnDuplicateKey, Pipeline, SourcePin, SourceSpec};
+
+/// A hash of all that a pipeline declares, secrets apart, and of the version of Lakegate: what one of them refuses, another
+/// may take.
+pub(super) fn definition(pipeline: &Pipeline) -> String {
+    let text = format!("{} {pipeline:?}", env!("CARGO_PKG_VERSION"));
+    format!("{:032x}", XxHash3_128::oneshot(text.as_bytes()))
+}
 
 /// A canonical text of all that decides which rows and values a load of this pipeline yields. Two pipelines with the
 /// same text yield the same table from the same source version.

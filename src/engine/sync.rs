@@ -2,9 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{Code, Error, Generation, Pipeline, Result, Retry, RunOutcome, SourcePin, spell_duration};
+use crate::domain::{
+    Backoff, Code, Error, Generation, NextTry, Pipeline, Result, RunOutcome, SourcePin, next_try, passes_soon,
+    spell_duration,
+};
 use crate::observe::Event;
 use crate::store::RunRecord;
 
@@ -12,6 +16,9 @@ use super::Engine;
 use super::group::run_of;
 use super::held::{Begun, Held};
 use super::run::{Member, Stopped};
+
+/// How often `lakegate sync` begins a run that fails by what often passes within seconds.
+const TRIES_OF_A_COMMAND: u32 = 4;
 
 /// What started a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,13 +56,30 @@ pub struct SyncRequest {
     pub republish: Option<(Generation, String)>,
     /// Stop the pipeline's schedule with the publish, for this reason.
     pub pause: Option<&'static str>,
+    /// How often a run that fails by what often passes within seconds is begun, with short pauses between; at least 1.
+    pub tries: u32,
 }
 
 impl SyncRequest {
     /// What `lakegate sync` asks for.
     #[must_use]
     pub fn manual() -> Self {
-        SyncRequest { trigger: Trigger::Manual, full: false, wait: true, at: None, republish: None, pause: None }
+        SyncRequest {
+            trigger: Trigger::Manual,
+            full: false,
+            wait: true,
+            at: None,
+            republish: None,
+            pause: None,
+            tries: TRIES_OF_A_COMMAND,
+        }
+    }
+
+    /// What a schedule asks for. It does not wait for a run that another process has under way, and leaves further tries
+    /// for later.
+    #[must_use]
+    pub fn scheduled() -> Self {
+        SyncRequest { trigger: Trigger::Schedule, wait: false, tries: 1, ..SyncRequest::manual() }
     }
 
     /// Whether it brings one table to another state than its source's: its group has no part in that.
@@ -139,11 +163,17 @@ impl Engine {
             (*pipeline, if is_asked { request } else { &further })
         };
         let asks: Vec<(&Pipeline, &SyncRequest)> = pipelines.iter().map(ask).collect();
+        let mut failures = 0;
         let mut results = Box::pin(self.sync_once(&asks, cancel)).await;
-        let codes = results.iter().filter_map(|result| result.as_ref().err()).map(|failure| failure.error.code());
-        if request.at.is_none() && codes.map(Code::retry).any(|retry| retry == Retry::Now) {
-            // A file that is gone belongs to a version that is not the newest any more.
-            results = Box::pin(self.sync_once(&asks, cancel)).await;
+        while let Some((at, failure)) = cause(&results) {
+            failures += 1;
+            let Some((pipeline, request)) = asks.get(at) else { break };
+            let Some(pause) = pause_before_next(pipeline, request, failure.error.code(), failures) else { break };
+            self.observer.observe(&pipeline.name, &Event::Retrying { error: &failure.error, pause });
+            results = match cancel.run_until_cancelled(tokio::time::sleep(pause)).await {
+                Some(()) => Box::pin(self.sync_once(&asks, cancel)).await,
+                None => asks.iter().map(|_| Err(not_begun(&pipelines).into())).collect(),
+            };
         }
         let synced: Vec<Synced<'a>> = pipelines.into_iter().zip(results).collect();
         for (pipeline, result) in &synced {
@@ -205,7 +235,7 @@ impl Engine {
         loop {
             if cancel.is_cancelled() {
                 let pipelines: Vec<&Pipeline> = asks.iter().map(|(pipeline, _)| *pipeline).collect();
-                return Err(Error::new(Code::Cancelled, format!("{} was not begun", run_of(&pipelines))));
+                return Err(not_begun(&pipelines));
             }
             let (pipeline, holder) = match self.begin(asks, stop).await? {
                 Begun::Held(held) => return Ok(Turn::Ours(held)),
@@ -263,10 +293,32 @@ impl Engine {
     }
 }
 
+/// Which member failed, and of what: the one because of which the others were not published.
+fn cause(results: &[Result<RunOutcome, RunFailure>]) -> Option<(usize, &RunFailure)> {
+    let failures = results.iter().enumerate().filter_map(|(at, result)| Some((at, result.as_ref().err()?)));
+    failures.min_by_key(|(_, failure)| failure.error.code() == Code::GroupNotPublished)
+}
+
+/// The pause before the next try of a sync that has failed so often; `None` when that was the last.
+fn pause_before_next(pipeline: &Pipeline, request: &SyncRequest, code: Code, failures: u32) -> Option<Duration> {
+    // A disk of this machine does not come back in moments, as a network does.
+    let is_soon = passes_soon(code) && !(code == Code::SourceUnavailable && pipeline.source.is_local());
+    match next_try(code, failures, Backoff::WITHIN_A_COMMAND, rand::rng().random()) {
+        // A file that is gone belongs to a version that is not the newest any more.
+        NextTry::Now => request.at.is_none().then_some(Duration::ZERO),
+        NextTry::Later(pause) => (failures < request.tries && is_soon).then_some(pause),
+        NextTry::Never => None,
+    }
+}
+
+fn not_begun(pipelines: &[&Pipeline]) -> Error {
+    Error::new(Code::Cancelled, format!("{} was not begun", run_of(pipelines)))
+}
+
 fn joined_outcome(pipeline: &Pipeline, record: &RunRecord) -> Result<RunOutcome, RunFailure> {
     let Some(error) = &record.error else { return Ok(record.to_outcome(&pipeline.name)?) };
     let text = |key: &str| error.get(key).and_then(serde_json::Value::as_str);
-    let code = Code::ALL.iter().copied().find(|code| Some(code.to_string().as_str()) == text("code"));
+    let code = text("code").and_then(Code::named);
     let detail = text("detail").unwrap_or_default();
     let mut error =
         Error::new(code.unwrap_or(Code::Internal), format!("the joined run {} failed: {detail}", record.run));

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::domain::{Generation, Result, RunMode, RunOutcome, RunState, SourceVersion, StageSeconds};
+use crate::domain::{Generation, Result, Retry, RunMode, RunOutcome, RunState, SourceVersion, StageSeconds};
 use crate::observe::Event;
 use crate::postgres::Session;
 use crate::source::Source;
 use crate::store::{LoadedGeneration, Published};
 
-use super::fingerprint::fingerprint;
+use super::fingerprint::{definition, fingerprint};
 use super::publish::Publication;
 use super::run::{Member, Prepared, Work};
 use super::{Engine, Trigger};
@@ -36,25 +36,44 @@ impl Engine {
         if let Some(kept) = &member.request.republish {
             return Ok(Found::Kept(Box::new(kept.clone())));
         }
-        if let Some(unchanged) = self.unchanged(session, member).await? {
+        let version = self.record_attempt(session, member).await?;
+        if let Some(unchanged) = self.unchanged(session, member, version).await? {
             return Ok(Found::Unchanged(Box::new(unchanged)));
         }
         self.open_source(member.pipeline, member.request.at.as_ref()).await.map(Found::Opened)
     }
 
+    /// Writes down what the run is made of, so that what it refuses is known. Returns the version of the source as it
+    /// begins; `None` where the source does not say, which is for the plan to explain.
+    async fn record_attempt(&self, session: &Session, member: Member<'_>) -> Result<Option<SourceVersion>> {
+        let Member { pipeline, request, held, .. } = member;
+        let version = match &request.at {
+            Some(_) => None,
+            None => match Source::current_version(&pipeline.source, &self.sources).await {
+                Ok(version) => Some(version),
+                // A store that does not answer now is not asked for more.
+                Err(error) if error.code().retry() == Retry::Later => return Err(error.at(&pipeline.name)),
+                Err(_) => None,
+            },
+        };
+        self.control.record_attempt(&**session, held.run, &definition(pipeline), version.as_ref()).await?;
+        Ok(version)
+    }
+
     /// Whether there is nothing to load, found out without listing the source's files. `None` when a plan is needed.
-    async fn unchanged(&self, session: &Session, member: Member<'_>) -> Result<Option<Unchanged>> {
+    async fn unchanged(
+        &self,
+        session: &Session,
+        member: Member<'_>,
+        version: Option<SourceVersion>,
+    ) -> Result<Option<Unchanged>> {
         let Member { pipeline, request, .. } = member;
-        if request.full || request.at.is_some() {
-            return Ok(None);
-        }
+        let Some(version) = version.filter(|_| !request.full) else { return Ok(None) };
         let Some(published) = self.control.published(&**session, &pipeline.name).await? else { return Ok(None) };
         let Some(live) = self.control.generation(&**session, published.generation).await? else { return Ok(None) };
         if live.fingerprint != fingerprint(pipeline) {
             return Ok(None);
         }
-        let version =
-            Source::current_version(&pipeline.source, &self.sources).await.map_err(|error| error.at(&pipeline.name))?;
         Ok((version == live.source).then_some(Unchanged { published, live, version }))
     }
 

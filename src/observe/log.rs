@@ -21,6 +21,9 @@ impl Observer for Log {
             Event::Waiting { waited, blockers } => {
                 warn!(%pipeline, waited_secs = waited.as_secs_f64(), blockers, "publish waits for its lock");
             }
+            Event::Retrying { error, pause } => {
+                warn!(%pipeline, code = %error.code(), pause_secs = pause.as_secs_f64(), "tried again: {error}");
+            }
             Event::Warning(text) => warn!(%pipeline, "{text}"),
             Event::Finished(outcome) => info!(
                 %pipeline,

@@ -79,6 +79,13 @@ pub enum Event<'a> {
         /// Who holds the lock.
         blockers: &'a str,
     },
+    /// A run has failed by what often passes soon; it is begun again.
+    Retrying {
+        /// What stopped it.
+        error: &'a crate::domain::Error,
+        /// After this pause.
+        pause: Duration,
+    },
     /// Something a person should know that does not stop the run.
     Warning(&'a str),
     /// The run has ended without an error.

@@ -133,6 +133,7 @@ fn classify(state: &str, message: &str) -> (Code, &'static str) {
         "55P03" | "40P01" => {
             (Code::LockNotAvailable, "another transaction holds the lock; it is tried again by itself")
         }
+        "40001" => (Code::LockNotAvailable, "another transaction changed the same rows; it is tried again by itself"),
         // Two transactions that change the same entry of the catalogue, such as the privileges of a schema.
         "XX000" if message.contains("tuple concurrently") => {
             (Code::LockNotAvailable, "another transaction changed the same object; it is tried again by itself")
@@ -169,7 +170,9 @@ mod tests {
         assert_eq!(code("28P01"), Code::PostgresAuth);
         assert_eq!(code("42501"), Code::PostgresPrivilege);
         assert_eq!(code("53100"), Code::PostgresDiskFull);
-        assert_eq!(code("55P03"), Code::LockNotAvailable);
+        for state in ["55P03", "40P01", "40001"] {
+            assert_eq!(code(state), Code::LockNotAvailable, "{state}");
+        }
         assert_eq!(code("57P01"), Code::ConnectionLost);
         assert_eq!(code("08006"), Code::ConnectionLost);
         assert_eq!(code("57P03"), Code::PostgresUnreachable);

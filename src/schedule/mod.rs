@@ -1,163 +1,135 @@
-//! When runs happen: each scheduled pipeline by the clock or as its source changes, a few at a time.
+//! When runs happen: each scheduled pipeline by the clock or as its source changes, a few at a time; and who is told
+//! when they do not.
 
+mod alarm;
 mod due;
+mod slots;
 mod watch;
+mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures::future::{join_all, try_join_all};
 use rand::Rng as _;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{Code, Pipeline, Result, Retry, Schedule};
-use crate::engine::{Engine, RunFailure, SyncRequest, Synced, Trigger};
+use crate::domain::{Backoff, Code, Pipeline, Result, Schedule};
+use crate::engine::{Engine, SyncRequest};
 
-use watch::Watch;
+use slots::Slots;
+use watch::{ELSEWHERE, Readiness, Watch};
 
-/// How often generations that readers held are tried again, and pipelines that failed to start are looked at.
+pub use alarm::is_late;
+pub use due::{NextRun, next_run};
+
+/// How often generations that readers held are tried again, and the longest that a pipeline is not looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
-/// The first and the longest pause after a run that failed and may heal by itself.
-const FIRST_BACKOFF: Duration = Duration::from_secs(5);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
 
 /// Runs what is due until `shutdown`; then cancels what is under way and returns when it has ended.
 ///
 /// A table that has never been loaded is loaded at once; ticks missed while no process was running are made up for by
-/// one run.
+/// one run. Where the project says whom to tell, changes of a pipeline's standing are told.
 pub async fn run(engine: Arc<Engine>, shutdown: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(engine.project().limits.concurrent_runs as usize));
+    let slots = Slots::new(engine.project().limits.concurrent_runs);
     let scheduled = engine.project().pipelines.iter().filter(|pipeline| pipeline.schedule != Schedule::Manual);
     let groups = engine.together(&scheduled.collect::<Vec<_>>());
     let loops = groups.into_iter().map(|group| {
         let group: Vec<Pipeline> = group.into_iter().cloned().collect();
-        let (engine, slots, shutdown) = (Arc::clone(&engine), Arc::clone(&slots), shutdown.clone());
+        let (engine, slots, shutdown) = (Arc::clone(&engine), slots.clone(), shutdown.clone());
         tokio::spawn(async move { keep_fresh(&engine, &group, &slots, &shutdown).await })
     });
     let housekeeping = {
         let (engine, shutdown) = (Arc::clone(&engine), shutdown.clone());
         tokio::spawn(async move { keep_tidy(&engine, &shutdown).await })
     };
-    join_all(loops.chain(std::iter::once(housekeeping))).await;
+    let alarm = {
+        let (engine, shutdown) = (Arc::clone(&engine), shutdown.clone());
+        tokio::spawn(async move { alarm::run(&engine, &shutdown).await })
+    };
+    join_all(loops.chain([housekeeping, alarm])).await;
 }
 
 /// Runs a pipeline, or those of a group together, whenever one of them is due.
-async fn keep_fresh(engine: &Engine, group: &[Pipeline], slots: &Semaphore, shutdown: &CancellationToken) {
+async fn keep_fresh(engine: &Engine, group: &[Pipeline], slots: &Slots, shutdown: &CancellationToken) {
     let Some(first) = group.first() else { return };
-    let all: Vec<&Pipeline> = group.iter().collect();
     let mut watches: Vec<Watch> = group.iter().map(|_| Watch::new()).collect();
-    // In a row: questions that got no answer, and runs that failed.
-    let (mut unanswered, mut failures): (u32, u32) = (0, 0);
-    // Whether the last run failed in a way that a further try may heal, whatever the clock says.
-    let mut again = false;
+    // In a row: questions that got no answer, and runs of which nothing could be written down. Everything else is in
+    // Postgres.
+    let mut unanswered: u32 = 0;
     loop {
-        let due = tokio::select! {
+        let asked = tokio::select! {
             () = shutdown.cancelled() => return,
-            due = until_any_due(engine, group, &mut watches), if !again => due,
-            () = std::future::ready(()), if again => Ok(Duration::ZERO),
+            asked = ask(engine, group, &mut watches) => asked,
         };
-        let pause = match due {
-            Ok(pause) => {
+        let pause = match asked {
+            Ok(Readiness::NotFor(pause) | Readiness::Paused(pause)) => {
                 unanswered = 0;
-                pause
+                Some(pause)
+            }
+            Ok(Readiness::Since(due)) => run_once(engine, group, slots, due, &mut watches, shutdown).await,
+            Ok(Readiness::Blind(now, error)) => {
+                tracing::warn!(pipeline = %first.name, "the source cannot be looked at: {error}");
+                let ran = run_once(engine, group, slots, now, &mut watches, shutdown).await;
+                // A run that sees what a look does not must not follow upon the next.
+                ran.filter(|pause| *pause > Duration::ZERO).or(None)
             }
             Err(error) => {
                 tracing::warn!(pipeline = %first.name, "whether it is due cannot be found out: {error}");
-                unanswered += 1;
-                backoff(unanswered)
+                None
             }
         };
-        if pause > Duration::ZERO {
-            // Asked again afterwards: something may have happened meanwhile, a manual run or a pause.
-            if rest(pause, shutdown).await {
-                continue;
-            }
-            return;
-        }
-        let Ok(slot) = slots.acquire().await else { return };
-        let request = SyncRequest { trigger: Trigger::Schedule, ..SyncRequest::manual() };
-        let synced = engine.sync_together(&all, &request, shutdown).await;
-        drop(slot);
-        if shutdown.is_cancelled() {
-            return;
-        }
-        let Some(failure) = cause(synced) else {
-            (failures, again) = (0, false);
-            continue;
-        };
-        failures += 1;
-        again = failure.error.code().retry() != Retry::Never;
-        if !rest(after_failure(first, failures, again, failure.run.is_some()), shutdown).await {
+        let pause = pause.unwrap_or_else(|| {
+            unanswered += 1;
+            Backoff::OF_QUESTIONS.pause(unanswered, rand::rng().random())
+        });
+        if !rest(pause, shutdown).await {
             return;
         }
     }
 }
 
-/// Why a run failed: what the one member says because of which the others were not published.
-fn cause(synced: Vec<Synced<'_>>) -> Option<RunFailure> {
-    let failures = synced.into_iter().filter_map(|(_, result)| result.err());
-    failures.min_by_key(|failure| failure.error.code() == Code::GroupNotPublished)
+/// Whether the pipelines of a group are due: they are when one of them is, and none while one is paused.
+async fn ask(engine: &Engine, group: &[Pipeline], watches: &mut [Watch]) -> Result<Readiness> {
+    let asked = group.iter().zip(watches).map(|(pipeline, watch)| watch.ask(engine, pipeline));
+    let asked = try_join_all(asked).await?;
+    Ok(asked.into_iter().reduce(Readiness::and).unwrap_or(Readiness::NotFor(HOUSEKEEPING)))
+}
+
+/// Runs pipelines that are due once it is their turn. The pause until they are to be asked again; `None` when that is for
+/// the caller to say, since nothing could be written down.
+async fn run_once(
+    engine: &Engine,
+    group: &[Pipeline],
+    slots: &Slots,
+    due: DateTime<Utc>,
+    watches: &mut [Watch],
+    shutdown: &CancellationToken,
+) -> Option<Duration> {
+    let slot = shutdown.run_until_cancelled(slots.acquire(due)).await?;
+    // Another process may have done it meanwhile.
+    if slot.waited
+        && let Ok(Readiness::NotFor(pause) | Readiness::Paused(pause)) = ask(engine, group, watches).await
+    {
+        return Some(pause);
+    }
+    let all: Vec<&Pipeline> = group.iter().collect();
+    let synced = engine.sync_together(&all, &SyncRequest::scheduled(), shutdown).await;
+    let mut failures = synced.into_iter().filter_map(|(_, result)| result.err()).peekable();
+    if failures.peek().is_some_and(|failure| failure.error.code() == Code::RunInProgress) {
+        return Some(ELSEWHERE);
+    }
+    failures.all(|failure| failure.run.is_some()).then_some(Duration::ZERO)
 }
 
 /// Sleeps; false when it is time to end.
 async fn rest(pause: Duration, shutdown: &CancellationToken) -> bool {
-    tokio::select! {
-        () = shutdown.cancelled() => false,
-        () = tokio::time::sleep(pause) => true,
-    }
-}
-
-/// The pause after a run that failed. What only a person can mend waits for the next tick of the clock; without a clock,
-/// or where not even a run came of it, a pause that grows keeps the same failure from being repeated at once.
-fn after_failure(pipeline: &Pipeline, failures: u32, may_heal: bool, was_a_run: bool) -> Duration {
-    match pipeline.schedule {
-        Schedule::Every(interval) if may_heal => backoff(failures).min(interval),
-        Schedule::Every(_) | Schedule::Cron(_) if !may_heal && was_a_run => Duration::ZERO,
-        _ => backoff(failures),
-    }
-}
-
-/// The pause before the next try of a run that failed and may heal: doubled each time, with jitter, so that pipelines
-/// that failed together do not come back together.
-fn backoff(failures: u32) -> Duration {
-    let pause = FIRST_BACKOFF.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(LONGEST_BACKOFF);
-    pause.mul_f64(rand::rng().random_range(0.75..1.25))
-}
-
-/// How long until the next run of a group: it is due when one of its pipelines is.
-async fn until_any_due(engine: &Engine, group: &[Pipeline], watches: &mut [Watch]) -> Result<Duration> {
-    let due = group.iter().zip(watches).map(|(pipeline, watch)| until_due(engine, pipeline, watch));
-    Ok(try_join_all(due).await?.into_iter().min().unwrap_or(HOUSEKEEPING))
-}
-
-/// How long until the pipeline's next run; zero when it is due. At most [`HOUSEKEEPING`], so that a pause, a resume or a
-/// manual run is noticed. A table that has never been tried is due.
-async fn until_due(engine: &Engine, pipeline: &Pipeline, watch: &mut Watch) -> Result<Duration> {
-    if pipeline.schedule == Schedule::OnChange {
-        return watch.until_changed(engine, pipeline).await;
-    }
-    let session = engine.control_session().await?;
-    if engine.is_paused(&session, pipeline).await? {
-        return Ok(HOUSEKEEPING);
-    }
-    let Some((last, now)) = engine.control().last_start(&*session, &pipeline.name).await? else {
-        return Ok(Duration::ZERO);
-    };
-    let pause = match &pipeline.schedule {
-        Schedule::Every(interval) => due::until_interval(last, *interval, now),
-        Schedule::Cron(cron) => due::until_cron(last, cron, now),
-        Schedule::Manual | Schedule::OnChange => Duration::MAX,
-    };
-    Ok(pause.min(HOUSEKEEPING))
+    shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_some()
 }
 
 async fn keep_tidy(engine: &Engine, shutdown: &CancellationToken) {
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(HOUSEKEEPING) => {}
-        }
+    while rest(HOUSEKEEPING, shutdown).await {
         let tidy = async {
             let mut session = engine.control_session().await?;
             for pipeline in &engine.project().pipelines {

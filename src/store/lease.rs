@@ -21,6 +21,13 @@ use super::Control;
 /// How long a backend that is told to end is waited for; it ends in milliseconds unless its machine is overloaded.
 const TERMINATED_WITHIN_MILLIS: u32 = 5_000;
 
+/// The condition in SQL that a process holds the advisory lock of a pipeline's lease, so that it is not dead.
+/// `{pipeline}` stands for the pipeline's name, `{schema}` for the (unquoted) name of the control schema.
+pub(super) const HELD: &str = "EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted \
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+    AND (classid::bigint << 32 | objid::bigint) \
+        = hashtextextended('lakegate lease ' || {schema} || ' ' || {pipeline}, 0::bigint))";
+
 /// What came of asking for a lease.
 #[derive(Debug)]
 pub enum LeaseAttempt {
@@ -201,15 +208,12 @@ impl Control {
     /// The run that a pipeline's lease is for; `None` where there is none, or where its holder hangs or is dead, so that
     /// the lease is there to be taken.
     pub async fn leased_run(&self, client: &impl GenericClient, pipeline: &TableName) -> Result<Option<i64>> {
+        let held = HELD.replace("{pipeline}", "$1").replace("{schema}", "$2");
         let row = client
             .query_opt(
-                &self.sql(
-                    "SELECT run FROM {control}.leases WHERE pipeline = $1 AND expires_at > clock_timestamp() \
-                     AND EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted \
-                         AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-                         AND (classid::bigint << 32 | objid::bigint) \
-                             = hashtextextended('lakegate lease ' || $2 || ' ' || $1, 0::bigint))",
-                ),
+                &self.sql(&format!(
+                    "SELECT run FROM {{control}}.leases WHERE pipeline = $1 AND expires_at > clock_timestamp() AND {held}"
+                )),
                 &[&pipeline.as_str(), &self.name()],
             )
             .await

@@ -9,7 +9,11 @@ use super::Control;
 
 /// The migrations in order; the schema's version is how many have been applied. Each is additive: an older process
 /// beside a newer one goes on working.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_control.sql"), include_str!("migrations/0002_merges.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_control.sql"),
+    include_str!("migrations/0002_merges.sql"),
+    include_str!("migrations/0006_alerts.sql"),
+];
 
 /// Who a control schema belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]

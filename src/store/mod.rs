@@ -3,6 +3,7 @@
 //! Every function takes the connection it works on, so that callers decide what shares a transaction. All SQL names
 //! come from one [`Control`], which knows the schema's quoted name.
 
+mod alerts;
 mod generations;
 mod lease;
 mod migrate;
@@ -11,7 +12,9 @@ mod published;
 mod rejected;
 mod runs;
 mod served;
+mod sync_state;
 
+pub use alerts::{AlertMessage, Change, Told};
 pub use generations::{LoadedGeneration, LoadedRow, MergedRow};
 pub use lease::{Heartbeat, Lease, LeaseAttempt};
 pub use migrate::Identity;
@@ -20,6 +23,7 @@ pub use published::{PublishRow, Published};
 pub use rejected::RejectedRow;
 pub use runs::{RunFilter, RunRecord};
 pub use served::{PublishedState, ServedTable};
+pub use sync_state::{FailedRun, PublishedSource, SyncState};
 
 use crate::postgres::quote;
 

@@ -225,9 +225,9 @@ impl Control {
         Ok(stored.as_ref() != Some(policy))
     }
 
-    /// Ends a published table: its rows in `published`, `tables`, `changed_keys` and `pipelines`.
+    /// Ends a published table: its rows in `published`, `tables`, `changed_keys` and `pipelines`, and alerts of it.
     pub async fn forget_table(&self, transaction: &impl GenericClient, name: &TableName) -> Result<()> {
-        for table in ["published", "tables", "changed_keys", "pipelines"] {
+        for table in ["published", "tables", "changed_keys", "pipelines", "alerts", "alert_messages"] {
             transaction
                 .execute(&self.sql(&format!("DELETE FROM {{control}}.{table} WHERE name = $1")), &[&name.as_str()])
                 .await

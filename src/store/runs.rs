@@ -330,8 +330,8 @@ impl Control {
     }
 
     /// Removes runs that nobody looks for any more, with their rejected rows: those that found nothing to do after a day,
-    /// all others after ninety days. Of each pipeline the newest hundred stay, and whatever says of a table in Postgres
-    /// whose it is. Returns how many went.
+    /// all others after ninety days. Of each pipeline the newest hundred stay and the last that did not fail, and whatever says of a table in
+    /// Postgres whose it is. Returns how many went.
     pub async fn prune_history(&self, client: &impl GenericClient) -> Result<u64> {
         client
             .execute(
@@ -340,7 +340,10 @@ impl Control {
                              row_number() OVER (PARTITION BY pipeline ORDER BY run DESC) AS age FROM {control}.runs) r \
                          WHERE age > 100 AND finished_at < clock_timestamp() \
                              - CASE WHEN state = 'skipped' THEN interval '1 day' ELSE interval '90 days' END \
-                           AND (state = 'skipped' OR generation IS NULL OR cleaned)), \
+                           AND (state = 'skipped' OR generation IS NULL OR cleaned) \
+                           AND run NOT IN (SELECT max(run) FROM {control}.runs \
+                               WHERE state IN ('succeeded', 'skipped') AND source_version IS NOT NULL \
+                               GROUP BY pipeline)), \
                      rows AS (DELETE FROM {control}.rejected_rows WHERE run IN (SELECT run FROM old)) \
                      DELETE FROM {control}.runs WHERE run IN (SELECT run FROM old)",
                 ),
@@ -348,25 +351,5 @@ impl Control {
             )
             .await
             .doing("remove old runs")
-    }
-
-    /// When the newest run of a pipeline that counts for its schedule began, and what time it is now, both by the clock
-    /// of the server.
-    pub async fn last_start(
-        &self,
-        client: &impl GenericClient,
-        pipeline: &TableName,
-    ) -> Result<Option<(DateTime<Utc>, DateTime<Utc>)>> {
-        let row = client
-            .query_opt(
-                &self.sql(
-                    "SELECT started_at, clock_timestamp() FROM {control}.runs WHERE pipeline = $1 AND state <> 'cancelled' \
-                     ORDER BY run DESC LIMIT 1",
-                ),
-                &[&pipeline.as_str()],
-            )
-            .await
-            .doing("read the last run")?;
-        Ok(row.map(|row| (row.get(0), row.get(1))))
     }
 }

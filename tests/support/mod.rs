@@ -20,3 +20,4 @@ pub(crate) mod shown;
 pub(crate) mod states;
 pub(crate) mod text_copy;
 pub(crate) mod text_value;
+pub(crate) mod webhook;

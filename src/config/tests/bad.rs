@@ -75,6 +75,7 @@ fn wrong_values_of_a_pipeline() {
         "retain: \"3\"\n",
         "retain: -1\n",
         "publish_timeout: 400d\n",
+        "freshness: 10s\n",
         "mode: snapshott\n",
         "on_schema_change: [fail]\n",
         "on_duplicate_key: latest\n",
@@ -143,6 +144,9 @@ fn wrong_values_of_a_project() {
         "auth: everybody\n",
         "limits: {memory: 1GB, connections: 1, page_max: 0, statement_timeout: 1m, concurrent_runs: 1.5}\n",
         "limits: {memory: 1KiB}\n",
+        "alerts: {}\n",
+        "alerts: {webhook: ftp://host/x, mail: me}\n",
+        "alerts: {webhook: env:NO_SUCH_VARIABLE}\n",
         "defaults: {name: a, source: b, primary_key: c, retain: -1, retian: 2}\n",
     ]));
 }
@@ -150,11 +154,11 @@ fn wrong_values_of_a_project() {
 #[test]
 fn what_is_not_built_yet() {
     let mut report = Report(Report::pipelines(&[
-        "checks: {}\nfreshness: 1h\ndeprecated: {}\n",
+        "checks: {}\ndeprecated: {}\n",
         "serve: {cache_ttl: 1m, rate_limit: 5, roles: [a], row_filter: x}\n",
     ]));
     for text in [
-        "admin: {listen: 127.0.0.1:1}\nalerts: {webhook: x}\n",
+        "admin: {listen: 127.0.0.1:1}\n",
         "api: {tls: {}, cors: {}}\n",
         "auth: {keys: true}\n",
         "auth: {jwt: {}}\n",

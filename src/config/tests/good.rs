@@ -47,6 +47,7 @@ allow_empty: true
 verify: full
 indexes: [customer_id, [tenant, updated_at]]
 grants: [analyst, "Reporting Team"]
+freshness: 2h
 retain: 0
 timeout: 90m
 publish_timeout: 30s
@@ -87,6 +88,7 @@ schemas: {published: gold, data: gold_data, control: gold_control}
 pipelines: tables/
 api: {listen: "[::1]:0", hosts: [data.example.org]}
 auth: none
+alerts: {webhook: "https://hooks.example.org/${HOOK}"}
 limits: {memory: 1GiB, connections: 16, page_max: 50, statement_timeout: 500ms, concurrent_runs: 4}
 defaults:
   retain: 3
@@ -96,10 +98,11 @@ defaults:
     let table = "source: a\nprimary_key: id\nserve: {page_limit: 9}\ngrants: []\n";
     let files =
         [("lakegate.yaml", text), ("tables/b.yaml", table), ("tables/.hidden.yaml", "["), ("tables/c.txt", "[")];
-    let mut project = load_files(&files, &[("PGPASS", "hunter2")]).unwrap().project;
+    let mut project = load_files(&files, &[("PGPASS", "hunter2"), ("HOOK", "abc")]).unwrap().project;
     project.dir = "[folder]".into();
     insta::assert_debug_snapshot!(project);
     assert_eq!(project.postgres.unwrap().expose_secret(), "postgres://me:hunter2@db:5432/app");
+    assert_eq!(project.alerts.unwrap().webhook.expose_secret(), "https://hooks.example.org/abc");
 }
 
 #[test]
@@ -182,6 +185,10 @@ fn secrets_are_read_from_files_and_variables() {
     assert_eq!(project.postgres.unwrap().expose_secret(), "postgres://me:pw@db/app");
     let project = self::project("postgres: env:URL\n", &[("URL", "postgresql://db")]);
     assert_eq!(project.postgres.unwrap().expose_secret(), "postgresql://db");
+    let project = self::project("alerts: {webhook: env:HOOK}\n", &[("HOOK", "https://me:pw@host/x?token=t")]);
+    assert_eq!(project.alerts.unwrap().webhook.expose_secret(), "https://me:pw@host/x?token=t");
+    let project = self::project("", &[("LAKEGATE_ALERTS_WEBHOOK", "http://host")]);
+    assert_eq!(project.alerts.unwrap().webhook.expose_secret(), "http://host");
 }
 
 #[test]

@@ -12,6 +12,9 @@ fn secrets_in_files_are_refused_and_starred_out() {
         ("lakegate.yaml", "postgres: \"postgres://me:${PW:-hunter2hunter2}@db/app\"\n"),
         ("lakegate.yaml", "postgres: postgres://db/app?user=me&password=hunter2hunter2\n"),
         ("lakegate.yaml", "postgres: >-\n  postgres://me:hunter2hunter2@db/app\n"),
+        ("lakegate.yaml", "alerts: {webhook: \"https://me:hunter2hunter2@host/x\"}\n"),
+        ("lakegate.yaml", "alerts:\n  webhook: https://hunter2hunter2@host/x\n"),
+        ("lakegate.yaml", "alerts: {webhook: \"https://host/x?a=b&token=hunter2hunter2\"}\n"),
         (
             "pipelines/a.yaml",
             "source: {delta: {uri: a, options: {aws_secret_access_key: hunter2hunter2}}}\nprimary_key: id\n",
@@ -47,6 +50,8 @@ fn secrets_show_in_no_other_problem_and_no_debug_output() {
         ("lakegate.yaml", "postgres: env:URL\nretain: 5\n"),
         ("lakegate.yaml", "limits: {memory: \"${PW}\"}\nproject: \"${PW} x\"\nschemas: {data: \"A${PW}\"}\n"),
         ("lakegate.yaml", "api_token: hunter2hunter2\n"),
+        ("lakegate.yaml", "alerts: {webhook: env:PW}\n"),
+        ("lakegate.yaml", "alerts: {webhook: \"https:/${PW}\"}\nlimits: 5\n"),
         ("pipelines/a.yaml", "aws_secret_access_key: hunter2hunter2\n"),
         (
             "pipelines/a.yaml",
