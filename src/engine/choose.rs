@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::domain::{Code, Error, Mode, OnDuplicateKey, Pipeline, Result, RunMode};
 use crate::encode::Mapping;
-use crate::source::{Changes, Source};
+use crate::source::{Changes, OTHER_HISTORY, Source};
 use crate::store::LoadedGeneration;
 
 use crate::transform::RowWise;
@@ -96,6 +96,9 @@ async fn follow(
         return snapshot("the published view has to be made anew");
     }
     if live.source.version == version.version {
+        if !live.source.is_same_state(version) {
+            return snapshot(OTHER_HISTORY);
+        }
         return Ok(Choice::new(RunMode::Noop, format!("the source is still at version {}", version.version)));
     }
     let moved = format!("the source moved from version {} to {}", live.source.version, version.version);

@@ -10,6 +10,7 @@ use crate::postgres::{Purpose, Session};
 use super::Engine;
 use super::held::Held;
 use super::plan::Decided;
+use super::reading::of_one_state;
 
 /// Rows above which only a sample is compared unless the pipeline says otherwise.
 const FULL_UP_TO: u64 = 1_000_000;
@@ -37,7 +38,8 @@ impl Engine {
         let started = Instant::now();
         self.observer.observe(name, &Event::Entered(Stage::Copy));
         let coverage = coverage(pipeline, decided, held.run);
-        let copied = Box::pin(self.copy(pipeline, decided, generation, held, coverage)).await?;
+        let copied = Box::pin(self.copy(pipeline, decided, generation, held, coverage)).await;
+        let copied = of_one_state(&decided.source, copied).await?;
         outcome.seconds.copy = started.elapsed().as_secs_f64();
         outcome.rows.read = copied.rows_read;
         outcome.rows.inserted = copied.rows_stored;

@@ -118,17 +118,40 @@ impl Engine {
     /// Says what a sync of the pipeline would do. Changes nothing.
     pub async fn plan(&self, pipeline: &Pipeline) -> Result<Plan> {
         let session = self.connector.connect(Purpose::Sync, "lakegate plan").await?;
-        let source = self.open_source(pipeline, None).await?;
-        Ok(Box::pin(self.decide(&session, pipeline, &SyncRequest::manual(), source)).await?.plan)
+        let request = SyncRequest::manual();
+        let source = self.open_for(&session, pipeline, &request).await?;
+        Ok(Box::pin(self.decide(&session, pipeline, &request, source)).await?.plan)
     }
 
-    /// Opens the source of a pipeline, at another state than it names if asked to.
-    pub(super) async fn open_source(&self, pipeline: &Pipeline, at: Option<&SourcePin>) -> Result<Arc<Source>> {
+    /// Opens the source of a pipeline for a refresh, with what was kept of the state that is published.
+    pub(super) async fn open_for(
+        &self,
+        session: &Session,
+        pipeline: &Pipeline,
+        request: &SyncRequest,
+    ) -> Result<Arc<Source>> {
+        // Who asks for a full load may doubt what was kept.
+        let record = if self.prepared && !request.full {
+            self.control.source_record(&**session, &pipeline.name).await?
+        } else {
+            None
+        };
+        self.open_source(pipeline, request.at.as_ref(), record).await
+    }
+
+    /// Opens the source of a pipeline, at another state than it names if asked to. `record` is what was kept of an earlier
+    /// state: [`Source::record`].
+    pub(super) async fn open_source(
+        &self,
+        pipeline: &Pipeline,
+        at: Option<&SourcePin>,
+        record: Option<Vec<u8>>,
+    ) -> Result<Arc<Source>> {
         let spec = match at {
             None => pipeline.source.clone(),
             Some(pin) => pinned(&pipeline.source, pin)?,
         };
-        Ok(Arc::new(Source::open(&spec, &self.sources).await?))
+        Ok(Arc::new(Source::open_after(&spec, &self.sources, record).await?))
     }
 
     /// The columns that the pipeline's rules make of the source's or of the transform's.

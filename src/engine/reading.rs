@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::domain::Result;
+use crate::domain::{Code, Result};
 use crate::encode::Mapping;
 use crate::source::{RowPlace, Scan, ScanTotals, ScanWorker, Source};
 use crate::transform::{SourceScans, Transform, TransformWorker};
@@ -100,6 +100,25 @@ impl Reading {
             Rows::Picked(rows) => Some(rows),
             Rows::Any => None,
         }
+    }
+}
+
+/// What was read of a source, if its files are still those that were opened: else it may be of two states.
+///
+/// # Errors
+/// Why reading failed; [`Code::FileGone`] where a file was removed or replaced meanwhile, which then is the cause.
+pub(super) async fn of_one_state<T>(source: &Source, read: Result<T>) -> Result<T> {
+    use Code::{FileGone, RowCountDisagrees, SchemaMismatch, SourceCorrupt};
+    match read {
+        Ok(read) => source.check_files().await.map(|()| read),
+        Err(error) if matches!(error.code(), FileGone | RowCountDisagrees | SchemaMismatch | SourceCorrupt) => {
+            match source.check_files().await {
+                Err(moved) if moved.code() == FileGone => Err(moved.because(error)),
+                // What else the store says now is not what stopped the run.
+                _ => Err(error),
+            }
+        }
+        Err(error) => Err(error),
     }
 }
 

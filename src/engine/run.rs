@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 
-use crate::domain::{Error, Mode, Pipeline, Result, RunMode, RunOutcome, StageSeconds};
+use crate::domain::{Code, Error, Mode, Pipeline, Result, RunMode, RunOutcome, StageSeconds};
 use crate::observe::{Event, Stage};
 use crate::postgres::{Purpose, Session};
+use crate::source::Format;
 use crate::store::LoadedRow;
 
 use super::choose::not_incremental;
@@ -152,7 +153,9 @@ impl Engine {
         error: Error,
     ) -> Result<Prepared> {
         let (Work::Keep(mut decided) | Work::Merge(mut decided, _)) = prepared.work else { return Err(error) };
-        if !calls_for_a_snapshot(&error) {
+        // The files of a folder are others by now: what to do has to be planned anew.
+        let outdated = error.code() == Code::FileGone && decided.source.format() == Format::Parquet;
+        if outdated || !calls_for_a_snapshot(&error) {
             return Err(error);
         }
         if member.pipeline.mode == Mode::Incremental {
@@ -195,6 +198,7 @@ impl Engine {
             rows: outcome.rows.inserted,
             checksum: outcome.checksum.as_deref(),
             coverage: outcome.coverage,
+            record: decided.source.record(),
         };
         self.control.record_load(&**session, &load).await?;
         fail::fail_point!(crate::failpoint::BEFORE_PUBLISH);

@@ -40,7 +40,7 @@ impl Engine {
         if let Some(unchanged) = self.unchanged(session, member, version).await? {
             return Ok(Found::Unchanged(Box::new(unchanged)));
         }
-        self.open_source(member.pipeline, member.request.at.as_ref()).await.map(Found::Opened)
+        self.open_for(session, member.pipeline, member.request).await.map(Found::Opened)
     }
 
     /// Writes down what the run is made of, so that what it refuses is known. Returns the version of the source as it
@@ -74,7 +74,7 @@ impl Engine {
         if live.fingerprint != fingerprint(pipeline) {
             return Ok(None);
         }
-        Ok((version == live.source).then_some(Unchanged { published, live, version }))
+        Ok(version.is_same_state(&live.source).then_some(Unchanged { published, live, version }))
     }
 
     /// Prepares the end of a run of an unchanged source: it is noted as checked, and a changed serve policy or new grants

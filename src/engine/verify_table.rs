@@ -9,13 +9,13 @@ use crate::domain::{Code, Error, Generation, OnSchemaChange, Pipeline, Result, S
 use crate::encode::{Checksum, Coverage, Mapping, RowEncoder, RowHasher};
 use crate::observe::{Event, Stage};
 use crate::postgres::Purpose;
-use crate::source::{Format, Source};
+use crate::source::{Format, OTHER_HISTORY, Source};
 use crate::store::LoadedGeneration;
 
 use super::Engine;
 use super::copy::{first_cause, join_workers};
 use super::fingerprint::fingerprint;
-use super::reading::{Batches, read};
+use super::reading::{Batches, of_one_state, read};
 use super::rejects::LeaveOut;
 use super::schema_change;
 
@@ -66,7 +66,8 @@ impl Engine {
             let (mapping, cancel) = (Arc::clone(&reading.mapping), cancel.clone());
             tokio::task::spawn_blocking(move || hash(batches, &mapping, &cancel))
         });
-        let expected = first_cause(join_workers(hashing.collect(), &reading.control).await, &Ok(0))?;
+        let expected = first_cause(join_workers(hashing.collect(), &reading.control).await, &Ok(0));
+        let expected = of_one_state(&source, expected).await?;
         let schema = &reading.mapping.schema;
         let compared = self.compare(&session, pipeline, live.generation, schema, Coverage::Full, &expected).await;
         if let Err(error) = compared {
@@ -119,14 +120,19 @@ impl Engine {
 
     /// The source at the version that is published.
     async fn source_of(&self, pipeline: &Pipeline, live: &LoadedGeneration) -> Result<Arc<Source>> {
-        let source = self.open_source(pipeline, None).await?;
-        if *source.version() == live.source {
+        let source = self.open_source(pipeline, None, None).await?;
+        if source.version().is_same_state(&live.source) {
             return Ok(source);
         }
         let version = live.source.version.parse().ok().filter(|_| source.format() == Format::Delta);
         match version {
             Some(version) if source.version().table_id == live.source.table_id => {
-                self.open_source(pipeline, Some(&SourcePin::Version(version))).await
+                let source = self.open_source(pipeline, Some(&SourcePin::Version(version)), None).await?;
+                if source.version().is_same_state(&live.source) {
+                    return Ok(source);
+                }
+                Err(Error::new(Code::VersionUnavailable, format!("version {version}: {OTHER_HISTORY}"))
+                    .hint(format!("load it anew first: lakegate sync {}", pipeline.name)))
             }
             _ => Err(Error::new(
                 Code::VersionUnavailable,

@@ -22,6 +22,9 @@ use super::failure::corrupt;
 use super::row_identity::{Narrowed, RowIdentity};
 use super::scan::{self, BatchPlace, Scan, Work};
 
+/// Why a source whose commits are not those that were loaded cannot be followed.
+pub const OTHER_HISTORY: &str = "the history of the source is another one than was loaded";
+
 /// The column of a change feed that says what happened to the row.
 const CHANGE_TYPE: &str = "_change_type";
 

@@ -31,7 +31,7 @@ use crate::domain::{
     Code, DeltaSource, Error, ParquetSource, Result, SourcePin, SourceSpec, SourceVersion, StorageOptions,
 };
 
-pub use changes::{ChangedRows, Changes, Gone, RowPlace};
+pub use changes::{ChangedRows, Changes, Gone, OTHER_HISTORY, RowPlace};
 pub use columns::{COMMENT, VARIANT};
 pub use object_store::{Location, open as open_location};
 pub use row_identity::Narrowed;
@@ -101,10 +101,14 @@ pub struct Source {
     partition_columns: Vec<String>,
     features: Vec<String>,
     since: Arc<Since>,
+    record: Option<Vec<u8>>,
+    files_stand: Arc<FilesStand>,
 }
 
 /// Finds out what changed since an earlier version. Blocks.
 type Since = dyn Fn(&SourceVersion) -> Result<Found> + Send + Sync;
+/// Finds out whether the files are still those that were opened. Blocks.
+type FilesStand = dyn Fn() -> Result<()> + Send + Sync;
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,6 +125,8 @@ struct Resolved {
     partition_columns: Vec<String>,
     features: Vec<String>,
     since: Box<Since>,
+    record: Option<Vec<u8>>,
+    files_stand: Box<FilesStand>,
 }
 
 impl Source {
@@ -131,11 +137,22 @@ impl Source {
     /// [`Code::UnsupportedFeature`], [`Code::UnsupportedType`], [`Code::UnsupportedUri`], [`Code::VersionUnavailable`],
     /// [`Code::SchemaMismatch`], [`Code::InvalidValue`] for an unknown option of the store.
     pub async fn open(spec: &SourceSpec, context: &SourceContext) -> Result<Source> {
+        Source::open_after(spec, context, None).await
+    }
+
+    /// As [`Source::open`], with the record of an earlier state ([`Source::record`]): what it knows of files that have not
+    /// changed is not read again.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub async fn open_after(spec: &SourceSpec, context: &SourceContext, record: Option<Vec<u8>>) -> Result<Source> {
         let place = Place::find(spec, context).await?;
         io::run_blocking(move || {
             let resolved = match &place.format {
                 FoundFormat::Delta(pin) => delta::open(&place.location, pin.as_ref())?,
-                FoundFormat::Parquet { pattern, hive } => parquet::open(&place.location, pattern.as_deref(), *hive)?,
+                FoundFormat::Parquet { pattern, hive } => {
+                    parquet::open(&place.location, pattern.as_deref(), *hive, record.as_deref())?
+                }
             };
             let fields: arrow_schema::Fields =
                 resolved.targets.iter().map(|target| Arc::clone(&target.field)).collect();
@@ -150,6 +167,8 @@ impl Source {
                 partition_columns: resolved.partition_columns,
                 features: resolved.features,
                 since: resolved.since.into(),
+                record: resolved.record,
+                files_stand: resolved.files_stand.into(),
             })
         })
         .await
@@ -168,8 +187,8 @@ impl Source {
         .await
     }
 
-    /// Whether a source may have moved on from a version. The cheapest question there is: a Delta table's next commit, the
-    /// list of Parquet files.
+    /// Whether a source may have moved on from a version. The cheapest question there is: a Delta table's next commit and
+    /// the one that made the version, the list of Parquet files.
     ///
     /// # Errors
     /// As [`Source::open`].
@@ -183,11 +202,11 @@ impl Source {
                 return Ok(true);
             }
             // Where its commit is there and none follows, the version is the newest.
-            if delta::has_commit(&place.location, version).await? {
-                return Ok(false);
+            if let Some(commit) = delta::commit_digest(&place.location, version).await? {
+                return Ok(from.commit.as_ref().is_some_and(|loaded| *loaded != commit));
             }
         }
-        Ok(Source::current_version(spec, context).await? != *from)
+        Ok(!Source::current_version(spec, context).await?.is_same_state(from))
     }
 
     /// The address, for people: in full and without credentials.
@@ -244,7 +263,24 @@ impl Source {
         Ok(scan::start(work, workers, budget))
     }
 
-    /// What changed since an earlier version of the same table, by the source's own history.
+    /// What to keep with a published state, so that a later run can tell what changed since: of Parquet files without a
+    /// log, which there were. `None` where the source keeps its own history, or where it would take too much room.
+    pub fn record(&self) -> Option<&[u8]> {
+        self.record.as_deref()
+    }
+
+    /// Makes sure that the files are still those that were opened, so that what was read of them is one state. To be
+    /// asked after they were read. Files of a Delta table are never written over; Parquet files without a log may be.
+    ///
+    /// # Errors
+    /// [`Code::FileGone`] where one was removed or replaced; those of the store.
+    pub async fn check_files(&self) -> Result<()> {
+        let files_stand = Arc::clone(&self.files_stand);
+        io::run_blocking(move || files_stand()).await
+    }
+
+    /// What changed since an earlier version of the same table, by the source's own history or by the record that it was
+    /// opened with.
     ///
     /// # Errors
     /// [`Code::SourceCorrupt`] and those of the store.

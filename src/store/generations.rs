@@ -30,6 +30,8 @@ pub struct LoadedRow<'a> {
     pub checksum: Option<&'a str>,
     /// The share of rows whose values were compared, 0 to 1.
     pub coverage: f64,
+    /// What a later run needs to tell what changed in the source since, where the source does not keep it.
+    pub record: Option<&'a [u8]>,
 }
 
 /// What is written down of a generation whose rows were changed in place.
@@ -37,8 +39,10 @@ pub struct LoadedRow<'a> {
 pub struct MergedRow<'a> {
     /// The generation.
     pub generation: Generation,
-    /// The version of the source that it holds now.
-    pub source_version: &'a str,
+    /// The state of the source that it holds now.
+    pub source: &'a SourceVersion,
+    /// As [`LoadedRow::record`].
+    pub record: Option<&'a [u8]>,
     /// Its rows.
     pub rows: i64,
     /// The sum of the hashes of all its rows, where it is known.
@@ -76,7 +80,8 @@ pub struct LoadedGeneration {
 }
 
 const COLUMNS: &str = "generation, run, source_version, table_id, fingerprint, columns::text, rows, loaded_at, \
-                       published_at, superseded_at, retired_at, CASE WHEN coverage = 1 THEN checksum END";
+                       published_at, superseded_at, retired_at, CASE WHEN coverage = 1 THEN checksum END, \
+                       source_commit";
 
 fn from_row(row: &Row) -> Result<LoadedGeneration> {
     let generation = Generation(row.get(0));
@@ -86,7 +91,7 @@ fn from_row(row: &Row) -> Result<LoadedGeneration> {
     Ok(LoadedGeneration {
         generation,
         run: row.get(1),
-        source: SourceVersion { version: row.get(2), table_id: row.get(3) },
+        source: SourceVersion { version: row.get(2), table_id: row.get(3), commit: row.get(12) },
         fingerprint: row.get(4),
         schema,
         rows: row.get(6),
@@ -107,8 +112,9 @@ impl Control {
             .execute(
                 &self.sql(
                     "INSERT INTO {control}.generations \
-                     (generation, pipeline, run, source_version, table_id, fingerprint, columns, rows, checksum, coverage) \
-                     VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8, $9, $10)",
+                     (generation, pipeline, run, source_version, table_id, fingerprint, columns, rows, checksum, \
+                      coverage, source_commit, source_record) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8, $9, $10, $11, $12)",
                 ),
                 &[
                     &row.generation.0,
@@ -121,6 +127,8 @@ impl Control {
                     &(row.rows as i64),
                     &row.checksum,
                     &row.coverage,
+                    &row.source.commit,
+                    &row.record,
                 ],
             )
             .await
@@ -134,9 +142,10 @@ impl Control {
             .execute(
                 &self.sql(
                     "UPDATE {control}.generations SET source_version = $2, rows = $3, checksum = $4, \
-                         coverage = CASE WHEN $4::text IS NULL THEN 0 ELSE coverage END WHERE generation = $1",
+                         coverage = CASE WHEN $4::text IS NULL THEN 0 ELSE coverage END, \
+                         source_commit = $5, source_record = $6 WHERE generation = $1",
                 ),
-                &[&row.generation.0, &row.source_version, &row.rows, &row.checksum],
+                &[&row.generation.0, &row.source.version, &row.rows, &row.checksum, &row.source.commit, &row.record],
             )
             .await
             .doing("record the merge")?;
@@ -157,6 +166,18 @@ impl Control {
             .await
             .doing("read the generation")?;
         row.as_ref().map(from_row).transpose()
+    }
+
+    /// What was kept with a generation to tell what changed in its source since.
+    pub async fn source_record(&self, client: &impl GenericClient, generation: Generation) -> Result<Option<Vec<u8>>> {
+        let row = client
+            .query_opt(
+                &self.sql("SELECT source_record FROM {control}.generations WHERE generation = $1"),
+                &[&generation.0],
+            )
+            .await
+            .doing("read the generation")?;
+        Ok(row.and_then(|row| row.get(0)))
     }
 
     /// The loaded generations of a pipeline, newest first, at most `limit`.
@@ -250,7 +271,10 @@ impl Control {
         let doing = "record the end of a generation";
         client
             .execute(
-                &self.sql("UPDATE {control}.generations SET retired_at = clock_timestamp() WHERE generation = $1"),
+                &self.sql(
+                    "UPDATE {control}.generations SET retired_at = clock_timestamp(), source_record = NULL \
+                     WHERE generation = $1",
+                ),
                 &[&generation.0],
             )
             .await

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use tokio_postgres::{GenericClient, Row};
 
-use crate::domain::{Error, Generation, Result, ServePolicy, TableName, TableSchema};
+use crate::domain::{Error, Generation, Result, ServePolicy, SourceVersion, TableName, TableSchema};
 use crate::postgres::Doing;
 
 use super::Control;
@@ -186,23 +186,26 @@ impl Control {
         Ok(())
     }
 
-    /// Notes that the source stands at another version whose rows are the same as those published.
+    /// Notes that the source stands at another version whose rows are the same as those published; `record` as in
+    /// [`super::LoadedRow`].
     pub async fn note_same_rows(
         &self,
         client: &impl GenericClient,
         name: &TableName,
         generation: Generation,
-        source_version: &str,
+        source: &SourceVersion,
+        record: Option<&[u8]>,
     ) -> Result<()> {
         let doing = "note that the source was checked";
         client
             .execute(
                 &self.sql(
-                    "WITH moved AS (UPDATE {control}.generations SET source_version = $3 WHERE generation = $2) \
+                    "WITH moved AS (UPDATE {control}.generations SET source_version = $3, source_commit = $4, \
+                         source_record = $5 WHERE generation = $2) \
                      UPDATE {control}.published SET source_version = $3, checked_at = clock_timestamp() \
                      WHERE name = $1 AND generation = $2",
                 ),
-                &[&name.as_str(), &generation.0, &source_version],
+                &[&name.as_str(), &generation.0, &source.version, &source.commit, &record],
             )
             .await
             .doing(doing)?;

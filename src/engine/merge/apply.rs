@@ -68,7 +68,8 @@ impl Engine {
         let checksum = running_sum(before, &merged);
         let row = MergedRow {
             generation,
-            source_version: &decided.plan.source_version,
+            source: decided.source.version(),
+            record: decided.source.record(),
             rows: rows_after,
             checksum: checksum.as_deref(),
         };

@@ -27,7 +27,7 @@ use super::Engine;
 use super::changed::Changed;
 use super::copy::{Copied, CopyJob};
 use super::plan::Decided;
-use super::reading::Reading;
+use super::reading::{Reading, of_one_state};
 use super::run::{Member, Prepared, Work};
 
 /// The largest share of a table's rows, one in so many, that is changed in place: beyond it, loading anew costs less.
@@ -85,7 +85,8 @@ impl Engine {
             return Ok(());
         }
         let (gone, come) = net.map_or((None, None), |net| (Some(net.gone), Some(net.come)));
-        let staged = Box::pin(self.stage(session, member, decided, changes, gone, come)).await?;
+        let staged = Box::pin(self.stage(session, member, decided, changes, gone, come)).await;
+        let staged = of_one_state(&decided.source, staged).await?;
         if outcome.rows.read == 0 {
             outcome.rows.read = staged.coming.rows_read;
         }
@@ -107,15 +108,15 @@ impl Engine {
         outcome: &mut RunOutcome,
     ) -> Result<()> {
         let Member { pipeline, held, .. } = member;
-        let (name, live, version) = (&pipeline.name, decided.live()?, &decided.plan.source_version);
+        let (name, live, source) = (&pipeline.name, decided.live()?, &decided.source);
         let published = self.control.published(transaction, name).await?;
         outcome.publish_no = published.map(|published| published.publish_no);
-        self.control.note_same_rows(transaction, name, live.generation, version).await?;
+        self.control.note_same_rows(transaction, name, live.generation, source.version(), source.record()).await?;
         if self.control.policy_differs(transaction, name, &pipeline.serve).await? {
             let publish = PublishRow {
                 name,
                 generation: live.generation,
-                source_version: version,
+                source_version: &source.version().version,
                 schema: decided.schema(),
                 policy: &pipeline.serve,
                 checked_by: Some(held.run),

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 
 use delta_kernel::Version;
 
-use crate::domain::{Code, Result, SourcePin};
+use crate::domain::{Code, Result, SourcePin, SourceVersion};
 
-use crate::source::changes::{Found, FoundFiles, Side};
+use crate::source::changes::{Found, FoundFiles, OTHER_HISTORY, Side};
 use crate::source::data_file::DataFile;
+use crate::source::io::block_on;
 use crate::source::live_rows::Rows;
 use crate::source::object_store::Location;
 use crate::source::row_identity::{FileIdentity, RowIdentity};
@@ -23,13 +24,13 @@ use super::files::LoggedFiles;
 /// More commits than that are not followed: a snapshot costs less than their history.
 const COMMITS_MAX: u64 = 1_000;
 
-/// What changed from a version to that of the table. Blocks.
+/// What changed from the version that was loaded to that of the table. Blocks.
 ///
 /// # Errors
 /// [`crate::domain::Code::SourceCorrupt`] and those of the store.
-pub(super) fn since(table: &Table, location: &Location, from: &str) -> Result<Found> {
+pub(super) fn since(table: &Table, location: &Location, loaded: &SourceVersion) -> Result<Found> {
     let to = table.snapshot.version();
-    let Ok(from) = from.parse::<Version>() else {
+    let Ok(from) = loaded.version.parse::<Version>() else {
         return Ok(Found::Unknown("what is published is not a version of a Delta table".to_owned()));
     };
     if from > to {
@@ -37,6 +38,13 @@ pub(super) fn since(table: &Table, location: &Location, from: &str) -> Result<Fo
     }
     if to - from > COMMITS_MAX {
         return Ok(Found::Unknown(format!("{} commits lie behind, more than are followed", to - from)));
+    }
+    if let Some(commit) = &loaded.commit {
+        let place = location.clone();
+        let now = block_on(async move { commits::digest(&place, from).await })??;
+        if now.is_some_and(|now| now != *commit) {
+            return Ok(Found::Unknown(OTHER_HISTORY.to_owned()));
+        }
     }
     let Some(commits) = commits::read(location, from + 1..=to)? else {
         return Ok(Found::Unknown(format!("the log no longer holds every commit since version {from}")));

@@ -9,6 +9,7 @@ use delta_kernel::Version;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::ObjectStoreExt as _;
 use serde::Deserialize;
+use twox_hash::XxHash3_128;
 
 use crate::domain::{Error, Result};
 
@@ -20,6 +21,9 @@ use super::files::{LoggedVector, recorded_rows};
 
 /// Commits that are fetched at a time.
 const AT_ONCE: usize = 8;
+/// Bytes that the digest of a commit covers, from its beginning. Names of files and times stand there that no other
+/// commit has, and a commit of many files costs no more than a small one.
+const DIGESTED: usize = 64 * 1024;
 
 /// What one commit says of data.
 #[derive(Debug, Default)]
@@ -99,6 +103,34 @@ pub(super) fn read(location: &Location, versions: std::ops::RangeInclusive<Versi
         commit.map_err(|error| corrupt(format!("{} in the log of {place}", file_name(version)), error))
     });
     commits.collect::<Result<_, Error>>().map(Some)
+}
+
+/// A digest of the commit of a version: of its length and its beginning. `None` where the log no longer holds it. Reads
+/// that one file.
+///
+/// # Errors
+/// Those of the store.
+pub(in crate::source) async fn digest(location: &Location, version: Version) -> Result<Option<String>> {
+    let path = location.path.clone().join("_delta_log").join(file_name(version));
+    let read = async {
+        let found = location.store.get(&path).await?;
+        let mut digested = found.meta.size.to_le_bytes().to_vec();
+        let end = digested.len() + DIGESTED;
+        let mut chunks = found.into_stream();
+        while digested.len() < end
+            && let Some(chunk) = chunks.try_next().await?
+        {
+            digested.extend_from_slice(&chunk);
+        }
+        // Where a chunk ends, differs from store to store.
+        digested.truncate(end);
+        Ok(format!("{:032x}", XxHash3_128::oneshot(&digested)))
+    };
+    match read.await {
+        Ok(digest) => Ok(Some(digest)),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(store_error(error, Wanted::Source, format!("the log of {}", location.display()))),
+    }
 }
 
 fn parse(bytes: &[u8]) -> serde_json::Result<Commit> {

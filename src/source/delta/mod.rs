@@ -30,6 +30,8 @@ use super::io;
 use super::object_store::Location;
 use super::{Format, Resolved};
 
+pub(super) use commits::digest as commit_digest;
+
 /// Commit or checkpoint files of the log that are fetched at a time; memory is bounded by that many files.
 const LOG_READ_AHEAD: NonZero<usize> = NonZero::new(8).unwrap();
 /// Rows of the log per batch.
@@ -88,21 +90,24 @@ impl Table {
         Ok(Table { root, engine, snapshot })
     }
 
-    fn version(&self) -> SourceVersion {
+    /// The version, with the digest of its commit. Reads that commit; blocks.
+    fn version(&self, location: &Location) -> Result<SourceVersion> {
         let configuration = self.snapshot.table_configuration();
-        SourceVersion {
-            version: self.snapshot.version().to_string(),
+        let (version, place) = (self.snapshot.version(), location.clone());
+        Ok(SourceVersion {
+            version: version.to_string(),
             table_id: Some(configuration.metadata().id().to_owned()),
-        }
+            commit: io::block_on(async move { commits::digest(&place, version).await })??,
+        })
     }
 }
 
-/// Which version is there to read. Reads the log's newest commits, and no list of files. Blocks.
+/// Which version is there to read. Reads the log's newest commits, the last one twice, and no list of files. Blocks.
 ///
 /// # Errors
 /// As [`open`].
 pub(super) fn current_version(location: &Location, pin: Option<&SourcePin>) -> Result<SourceVersion> {
-    Ok(Table::load(location, pin)?.version())
+    Table::load(location, pin)?.version(location)
 }
 
 /// Opens a version of a table. Blocks.
@@ -120,10 +125,21 @@ pub(super) fn open(location: &Location, pin: Option<&SourcePin>) -> Result<Resol
         return Err(Error::new(Code::EmptySource, format!("{place}: the table has no columns")));
     }
     let files = files::list(&table, location, &partition_columns)?;
-    let (version, features) = (table.version(), protocol::summary(&table.snapshot));
+    let (version, features) = (table.version(location)?, protocol::summary(&table.snapshot));
     let location = location.clone();
-    let since = move |from: &SourceVersion| changes::since(&table, &location, &from.version);
-    Ok(Resolved { format: Format::Delta, version, targets, files, partition_columns, features, since: Box::new(since) })
+    let since = move |from: &SourceVersion| changes::since(&table, &location, from);
+    Ok(Resolved {
+        format: Format::Delta,
+        version,
+        targets,
+        files,
+        partition_columns,
+        features,
+        since: Box::new(since),
+        record: None,
+        // Files of a Delta table are never written over.
+        files_stand: Box::new(|| Ok(())),
+    })
 }
 
 /// Whether the log holds the commit of this version. Asks for that one file.

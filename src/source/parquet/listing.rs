@@ -20,6 +20,19 @@ pub(super) struct Listed {
     pub(super) meta: ObjectMeta,
 }
 
+impl Listed {
+    /// What tells its states apart: its size, and the store's tag or, where it gives none, the time of change in
+    /// microseconds. The tag of a local file is made of its inode, size and time of change.
+    pub(super) fn state(&self) -> Vec<u8> {
+        let mut state = self.meta.size.to_le_bytes().to_vec();
+        match &self.meta.e_tag {
+            Some(tag) => state.extend_from_slice(tag.as_bytes()),
+            None => state.extend_from_slice(&self.meta.last_modified.timestamp_micros().to_le_bytes()),
+        }
+        state
+    }
+}
+
 /// Splits an address into the folder to list and the pattern below it, if it has one. A local path that exists as it
 /// is written is no pattern.
 pub(in crate::source) fn split_pattern(address: &str, project_dir: &FilePath) -> (String, Option<String>) {
@@ -96,6 +109,27 @@ fn walk(location: &Location) -> Result<Vec<Listed>> {
         .collect();
     files.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(files)
+}
+
+/// Whether a file is gone or another one since it was listed. Asks the store; what it cannot say counts as no. Blocks.
+pub(super) fn has_changed(location: &Location, file: &Listed) -> bool {
+    let (store, path) = (location.store.clone(), file.meta.location.clone());
+    match block_on(async move { store.head(&path).await }) {
+        // Some stores quote tags in one of their answers and not in the other.
+        Ok(Ok(now)) => {
+            let tag = |meta: &ObjectMeta| meta.e_tag.as_ref().map(|tag| tag.trim_matches('"').to_owned());
+            (now.size, tag(&now)) != (file.meta.size, tag(&file.meta))
+        }
+        Ok(Err(object_store::Error::NotFound { .. })) => true,
+        Ok(Err(_)) | Err(_) => false,
+    }
+}
+
+/// The error of a file that is not the one that was listed.
+pub(super) fn moved(name: &str, location: &Location) -> Error {
+    let detail = format!("{}: `{name}` was removed or replaced while it was read", location.display());
+    Error::new(Code::FileGone, detail)
+        .hint("the run is tried again; write files under a name that begins with `_` or `.`, and rename them when they are whole")
 }
 
 /// Sixteen hexadecimal digits that differ where a file's path, size, or `ETag` (else time of change) differs.
