@@ -168,12 +168,15 @@ impl Control {
         row.as_ref().map(from_row).transpose()
     }
 
-    /// What was kept with a generation to tell what changed in its source since.
-    pub async fn source_record(&self, client: &impl GenericClient, generation: Generation) -> Result<Option<Vec<u8>>> {
+    /// What was kept with the live generation of a table to tell what changed in its source since.
+    pub async fn source_record(&self, client: &impl GenericClient, name: &TableName) -> Result<Option<Vec<u8>>> {
         let row = client
             .query_opt(
-                &self.sql("SELECT source_record FROM {control}.generations WHERE generation = $1"),
-                &[&generation.0],
+                &self.sql(
+                    "SELECT g.source_record FROM {control}.published p \
+                         JOIN {control}.generations g USING (generation) WHERE p.name = $1",
+                ),
+                &[&name.as_str()],
             )
             .await
             .doing("read the generation")?;

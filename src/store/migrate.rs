@@ -12,8 +12,8 @@ use super::Control;
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_control.sql"),
     include_str!("migrations/0002_merges.sql"),
-    include_str!("migrations/0006_alerts.sql"),
-    include_str!("migrations/0009_source_state.sql"),
+    include_str!("migrations/0003_alerts.sql"),
+    include_str!("migrations/0004_source_state.sql"),
 ];
 
 /// Who a control schema belongs to.

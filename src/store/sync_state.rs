@@ -99,7 +99,7 @@ const STATES: &str = "\
 fn from_row(row: &Row) -> SyncState {
     let version = |at: usize| {
         let version: Option<String> = row.get(at);
-        version.map(|version| SourceVersion { version, table_id: row.get(at + 1) })
+        version.map(|version| SourceVersion { version, table_id: row.get(at + 1), commit: None })
     };
     let last = row.get::<_, Option<i64>>(4).zip(row.get(5));
     let (is_open, under_way) = (row.get::<_, Option<bool>>(6) == Some(true), row.get::<_, Option<bool>>(7));

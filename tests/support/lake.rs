@@ -25,6 +25,11 @@ impl LakeTable {
         LakeTable::create_with(dir, schema, batches, &[], &[]).await
     }
 
+    /// The table that is in a folder.
+    pub(crate) async fn open(dir: &Path) -> LakeTable {
+        LakeTable { table: deltalake::open_table(Url::from_directory_path(dir).unwrap()).await.unwrap() }
+    }
+
     /// As [`LakeTable::create`], with partition columns and table properties (`delta.enableDeletionVectors`, …).
     pub(crate) async fn create_with(
         dir: &Path,

@@ -115,10 +115,11 @@ fn walk(location: &Location) -> Result<Vec<Listed>> {
 pub(super) fn has_changed(location: &Location, file: &Listed) -> bool {
     let (store, path) = (location.store.clone(), file.meta.location.clone());
     match block_on(async move { store.head(&path).await }) {
-        // Some stores quote tags in one of their answers and not in the other.
         Ok(Ok(now)) => {
-            let tag = |meta: &ObjectMeta| meta.e_tag.as_ref().map(|tag| tag.trim_matches('"').to_owned());
-            (now.size, tag(&now)) != (file.meta.size, tag(&file.meta))
+            // Some stores quote tags in one of their answers and not in the other, or leave them out there.
+            let tags = now.e_tag.as_ref().zip(file.meta.e_tag.as_ref());
+            now.size != file.meta.size
+                || tags.is_some_and(|(now, then)| now.trim_matches('"') != then.trim_matches('"'))
         }
         Ok(Err(object_store::Error::NotFound { .. })) => true,
         Ok(Err(_)) | Err(_) => false,
