@@ -1,6 +1,11 @@
 //! One run of a pipeline at a time, whoever else wants one, hangs or dies.
 
+use std::time::Duration;
+
+use lakegate::domain::TableName;
 use lakegate::failpoint::{BEFORE_INDEX, BEFORE_PUBLISH, BEFORE_PUBLISH_COMMIT, DURING_COPY};
+use lakegate::postgres::Purpose;
+use lakegate::store::{Control, LeaseAttempt};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -128,4 +133,35 @@ async fn the_index_build_of_a_killed_process_does_not_run_on() {
     lock.close().await;
     items.sync().await;
     items.assert_nothing_left("the kill").await;
+}
+
+#[tokio::test]
+async fn a_process_that_hangs_between_the_lock_and_the_lease_is_replaced() {
+    let items = Items::new().await;
+    items.sync().await;
+    let hung = items.connector.connect(Purpose::Control, "lakegate lease").await.unwrap();
+    let lock = "SELECT pg_advisory_lock(hashtextextended('lakegate lease lakegate items', 0::bigint))";
+    hung.batch_execute(lock).await.unwrap();
+    let (control, session) = (Control::new("lakegate"), items.sql().await);
+    let name = TableName::new("items").unwrap();
+    let patient = control.acquire_lease(&session, &name, "the next one", Duration::from_secs(600)).await.unwrap();
+    assert!(matches!(patient, LeaseAttempt::Held { .. }), "{patient:?}");
+    let brief = Duration::from_millis(200);
+    eventually("the lease", async || {
+        let attempt = control.acquire_lease(&session, &name, "the next one", brief).await.unwrap();
+        matches!(attempt, LeaseAttempt::Acquired(_))
+    })
+    .await;
+    assert!(hung.query_one("SELECT 1", &[]).await.is_err(), "the session of the hung process goes on");
+}
+
+#[tokio::test]
+async fn a_process_that_hangs_while_it_starts_does_not_keep_others_from_starting() {
+    let items = Items::new().await;
+    items.sync().await;
+    let hung = items.connector.connect(Purpose::Control, "lakegate control").await.unwrap();
+    let lock = "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('lakegate schemas lakegate', 0::bigint))";
+    hung.batch_execute(lock).await.unwrap();
+    items.sync().await;
+    assert!(hung.query_one("SELECT 1", &[]).await.is_err(), "the session of the hung process goes on");
 }

@@ -49,6 +49,7 @@ mod sync_pipeline;
 mod sync_s3;
 mod table_life;
 mod tidy;
+mod torture;
 mod two_projects;
 mod values;
 mod verify_table;

@@ -106,11 +106,12 @@ async fn each_purpose_sets_what_it_needs() {
     let statement_timeout = Duration::from_millis(2500);
     let purposes =
         [Purpose::Control, Purpose::Sync, Purpose::Lookup { statement_timeout }, Purpose::Page { statement_timeout }];
-    let expected: [(&str, [&str; 4]); 9] = [
+    let expected: [(&str, [&str; 4]); 10] = [
         ("TimeZone", ["UTC"; 4]),
         ("DateStyle", ["ISO, YMD"; 4]),
         ("IntervalStyle", ["iso_8601"; 4]),
         ("statement_timeout", ["7s", "0", "2500ms", "2500ms"]),
+        ("idle_in_transaction_session_timeout", ["15s", "0", "0", "0"]),
         ("jit", ["on", "off", "off", "off"]),
         ("enable_seqscan", ["on", "on", "off", "off"]),
         ("default_transaction_read_only", ["off", "off", "on", "on"]),

@@ -1,12 +1,12 @@
 //! What commands share: the project, Postgres, the engine.
 
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio_postgres::Client;
 
-use crate::config::{self, Environment};
+use crate::config::{self, Environment, PROJECT_FILE};
 use crate::domain::{Code, Error, Project, Result};
 use crate::engine::Engine;
 use crate::observe::{Log, Observer};
@@ -87,18 +87,43 @@ impl<'a> Context<'a> {
     /// The engine on an opened project. The first start writes the project's id down.
     pub(super) async fn engine(&self, opened: &Opened, observer: Arc<dyn Observer>) -> Result<Engine> {
         let data_directory = opened.server.as_ref().map(|server| server.data_directory());
+        let (project, unwritten) = self.with_id(opened).await?;
         let (engine, identity) = Engine::open(
-            Arc::clone(&opened.project),
+            project,
             self.source_context(&opened.project.dir),
             opened.connector.clone(),
             observer,
             data_directory,
         )
         .await?;
-        if identity.created && opened.server.is_none() && opened.project.id.is_none() {
-            self.write_id(&opened.project.dir, &identity.project);
+        if let Some(why_not) = unwritten.filter(|_| identity.created) {
+            let (file, id) = (opened.project.dir.join(PROJECT_FILE), identity.project);
+            let file = file.display();
+            self.printer.note(&format!("{file} cannot be written ({why_not}); add this line to it:\nproject: {id}"));
         }
         Ok(engine)
+    }
+
+    /// The project with an id, and why that could not be written to its file. An id is written down before anything that
+    /// bears it is made in Postgres: else a process that dies between the two leaves schemas behind which no project
+    /// states to be its own.
+    async fn with_id(&self, opened: &Opened) -> Result<(Arc<Project>, Option<String>)> {
+        let project = &opened.project;
+        if project.id.is_some() || opened.server.is_some() || self.look(opened).await?.is_prepared() {
+            return Ok((Arc::clone(project), None));
+        }
+        let file = project.dir.join(PROJECT_FILE);
+        let drawn = uuid::Uuid::new_v4().to_string();
+        let (id, why_not) = match self.append_id(&file, &drawn) {
+            Ok(id) => {
+                if id == drawn {
+                    self.printer.note(&format!("wrote the project's id to {}", file.display()));
+                }
+                (id, None)
+            }
+            Err(error) => (drawn, Some(error.to_string())),
+        };
+        Ok((Arc::new(Project { id: Some(id), ..Project::clone(project) }), why_not))
     }
 
     /// Runs `work` on the control schema of a project that has been synced before, and closes everything again.
@@ -175,28 +200,24 @@ impl<'a> Context<'a> {
         Arc::new(Log)
     }
 
-    /// Adds the id to lakegate.yaml, or says what to add where the file cannot be written.
-    fn write_id(&self, dir: &Path, id: &str) {
-        let file = dir.join("lakegate.yaml");
-        let why_not = match append_id(&file, id) {
-            Ok(true) => return self.printer.note(&format!("wrote the project's id to {}", file.display())),
-            Ok(false) => "a line at its end would not be read".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        let file = file.display();
-        self.printer.note(&format!("{file} cannot be written ({why_not}); add this line to it:\nproject: {id}"));
+    /// Appends the id such that it is read as what it is, unless another process has been faster: the id that the file
+    /// states then.
+    fn append_id(&self, file: &Path, id: &str) -> io::Result<String> {
+        let mut open = std::fs::OpenOptions::new().create(true).read(true).append(true).open(file)?;
+        open.lock()?;
+        if let Ok(loaded) = config::load(&self.dir, &self.environment)
+            && let Some(stated) = loaded.project.id
+        {
+            return Ok(stated);
+        }
+        let mut text = String::new();
+        open.read_to_string(&mut text)?;
+        let lines = config::project_id_lines(&text, id)
+            .ok_or_else(|| io::Error::other("a line at its end would not be read"))?;
+        open.write_all(lines.as_bytes())?;
+        open.sync_all()?;
+        Ok(id.to_owned())
     }
-}
-
-/// Whether the id could be appended such that it is read as what it is.
-fn append_id(file: &Path, id: &str) -> io::Result<bool> {
-    let text = match std::fs::read_to_string(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        text => text?,
-    };
-    let Some(lines) = config::project_id_lines(&text, id) else { return Ok(false) };
-    std::fs::OpenOptions::new().create(true).append(true).open(file)?.write_all(lines.as_bytes())?;
-    Ok(true)
 }
 
 /// Parses a name given on the command line.

@@ -45,7 +45,7 @@ use reader::{Reader, Setting};
 use yaml::{Node, Value};
 
 /// The project's own file.
-const PROJECT_FILE: &str = "lakegate.yaml";
+pub const PROJECT_FILE: &str = "lakegate.yaml";
 /// Where pipeline files are unless `pipelines` says otherwise.
 const PIPELINES: &str = "pipelines";
 

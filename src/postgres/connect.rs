@@ -50,6 +50,10 @@ pub enum Purpose {
 const PLAIN_VALUES: &str = "SET search_path = pg_catalog, pg_temp; SET default_transaction_isolation = 'read committed'; \
      SET idle_session_timeout = 0; SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'iso_8601'; SET extra_float_digits = 1; ";
 
+/// What sessions of short transactions set: a process that hangs in the midst of one gives its locks up as soon as it would
+/// lose a lease. Without that, no other process could even start.
+const CONTROL_HANGS: &str = "SET idle_in_transaction_session_timeout = '15s'; ";
+
 /// What sessions that read by key set: a stale or missing statistic must never turn a lookup into a scan.
 const BY_INDEX: &str = "SET jit = off; SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0; \
      SET default_transaction_read_only = on; ";
@@ -59,7 +63,7 @@ impl Purpose {
     fn settings(self) -> String {
         let mut settings = PLAIN_VALUES.to_owned();
         match self {
-            Purpose::Control => {}
+            Purpose::Control => settings.push_str(CONTROL_HANGS),
             Purpose::Sync => settings.push_str(
                 "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = 0; SET jit = off; ",
             ),

@@ -145,7 +145,7 @@ fn classify(state: &str, message: &str) -> (Code, &'static str) {
         }
         "57014" => (Code::StatementTimeout, "raise `limits.statement_timeout`, or see what the server is busy with"),
         "57P03" => (Code::PostgresUnreachable, "the server is starting up or shutting down; try again in a moment"),
-        "57P01" | "57P02" | "57P04" | "57P05" => (
+        "25P03" | "57P01" | "57P02" | "57P04" | "57P05" => (
             Code::ConnectionLost,
             "the server ended the connection: it was restarted, or an administrator did so; try again",
         ),
@@ -174,6 +174,7 @@ mod tests {
             assert_eq!(code(state), Code::LockNotAvailable, "{state}");
         }
         assert_eq!(code("57P01"), Code::ConnectionLost);
+        assert_eq!(code("25P03"), Code::ConnectionLost);
         assert_eq!(code("08006"), Code::ConnectionLost);
         assert_eq!(code("57P03"), Code::PostgresUnreachable);
         assert_eq!(code("3D000"), Code::DatabaseMissing);

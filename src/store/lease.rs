@@ -60,6 +60,9 @@ impl Control {
     ) -> Result<LeaseAttempt> {
         let doing = "take the pipeline's lease";
         if !self.try_advisory_lock(client, pipeline).await? {
+            if self.end_silent_holder(client, pipeline, ttl).await? {
+                return self.acquire_after_takeover(client, pipeline, holder, ttl).await;
+            }
             let Some(holder) = self.expired_or_holder(client, pipeline).await? else {
                 self.terminate_holder(client, pipeline).await?;
                 return self.acquire_after_takeover(client, pipeline, holder, ttl).await;
@@ -101,6 +104,27 @@ impl Control {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(LeaseAttempt::Held { holder: "a process whose connection does not end".to_owned() })
+    }
+
+    /// Ends the session that has the advisory lock where no living lease goes with it and it has asked for nothing for
+    /// longer than a lease lasts: its process hangs between the lock and the lease. True where there was one.
+    async fn end_silent_holder(&self, client: &Client, pipeline: &TableName, ttl: Duration) -> Result<bool> {
+        let sql = format!(
+            "SELECT pg_terminate_backend(a.pid, {TERMINATED_WITHIN_MILLIS}) \
+             FROM pg_locks k JOIN pg_stat_activity a ON a.pid = k.pid \
+             WHERE k.locktype = 'advisory' AND k.objsubid = 1 AND k.granted AND a.pid <> pg_backend_pid() \
+               AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+               AND (k.classid::bigint << 32 | k.objid::bigint) \
+                   = hashtextextended('lakegate lease ' || $2 || ' ' || $1, 0::bigint) \
+               AND a.state = 'idle' AND a.state_change < clock_timestamp() - make_interval(secs => $3) \
+               AND NOT EXISTS (SELECT FROM {{control}}.leases \
+                   WHERE pipeline = $1 AND expires_at > clock_timestamp())"
+        );
+        let ended = client
+            .execute(&self.sql(&sql), &[&pipeline.as_str(), &self.name(), &ttl.as_secs_f64()])
+            .await
+            .doing("end the session of a process that hangs")?;
+        Ok(ended > 0)
     }
 
     /// The holder's description, or `None` when its lease has expired.

@@ -81,7 +81,9 @@ impl Items {
 
     /// A session of a superuser.
     pub(crate) async fn sql(&self) -> Session {
-        self.connector.connect(Purpose::Control, "tests").await.unwrap()
+        let session = self.connector.connect(Purpose::Control, "tests").await.unwrap();
+        session.batch_execute("SET idle_in_transaction_session_timeout = 0").await.unwrap();
+        session
     }
 
     /// Syncs to the end, which must be good: the outcome.

@@ -1,6 +1,7 @@
 //! What integration tests share.
 
 pub(crate) mod delta_log;
+pub(crate) mod history;
 pub(crate) mod http;
 pub(crate) mod items;
 pub(crate) mod lake;
@@ -11,6 +12,7 @@ pub(crate) mod live_items;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod project;
+pub(crate) mod proxy;
 pub(crate) mod published;
 pub(crate) mod roles;
 pub(crate) mod rows;

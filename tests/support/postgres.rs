@@ -157,12 +157,25 @@ impl TestCluster {
         self.server.wait().expect("the end of postgres");
     }
 
+    /// Kills the server's first process outright. The others notice by themselves.
+    pub(crate) fn kill(&mut self) {
+        self.server.kill().expect("a kill");
+        self.server.wait().expect("the end of postgres");
+    }
+
     /// Starts the server again, on the same port.
     pub(crate) fn restart(&mut self) {
-        let mut server = command(&self.binaries, "postgres");
-        server.arg("-D").arg(&self.data);
-        let started = serve(server, &self.data, self.port);
-        self.server = started.unwrap_or_else(|| panic!("the test cluster does not start again"));
+        // As long as a process of the one that was killed is there, another server does not start.
+        for _ in 0..100 {
+            let mut server = command(&self.binaries, "postgres");
+            server.arg("-D").arg(&self.data);
+            if let Some(started) = serve(server, &self.data, self.port) {
+                self.server = started;
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("the test cluster does not start again:\n{}", fs::read_to_string(self.data.join("log")).unwrap_or_default());
     }
 
     /// A connector to a database over the socket.
@@ -177,8 +190,13 @@ impl TestCluster {
 
     /// The URL of a database over TCP, password included.
     pub(crate) fn url(&self, database: &str) -> String {
+        TestCluster::url_by_way_of(self.port, database)
+    }
+
+    /// The same by way of another port, which leads to the server's.
+    pub(crate) fn url_by_way_of(port: u16, database: &str) -> String {
         let password = PASSWORD.replace('/', "%2F").replace('@', "%40").replace(' ', "%20");
-        format!("postgres://{USER}:{password}@127.0.0.1:{}/{database}", self.port)
+        format!("postgres://{USER}:{password}@127.0.0.1:{port}/{database}")
     }
 
     /// The connection string of a database over the socket.
@@ -265,7 +283,9 @@ fn serve(mut command: Command, data: &Path, port: u16) -> Option<Child> {
     let deadline = Instant::now() + Duration::from_secs(60);
     while Instant::now() < deadline {
         let pid_file = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
-        if pid_file.lines().nth(7).is_some_and(|line| line.trim() == "ready") {
+        // One that was killed leaves a file that says the same of it.
+        let is_ours = pid_file.lines().next().is_some_and(|line| line.trim() == server.id().to_string());
+        if is_ours && pid_file.lines().nth(7).is_some_and(|line| line.trim() == "ready") {
             return Some(server);
         }
         if server.try_wait().expect("waiting for postgres").is_some() {
@@ -341,8 +361,9 @@ impl TestDatabase {
     /// A session of a superuser.
     pub(crate) async fn client(&self) -> Session {
         let session = session(&self.cluster().socket_url(&self.name)).await;
-        // Sessions of the product see the server's own names only; tests make tables of their own.
-        session.batch_execute("SET search_path = public").await.unwrap();
+        // Sessions of the product see the server's own names only, and do not rest in transactions.
+        let settings = "SET search_path = public; SET idle_in_transaction_session_timeout = 0";
+        session.batch_execute(settings).await.unwrap();
         session
     }
 }

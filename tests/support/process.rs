@@ -34,14 +34,28 @@ impl Process {
     }
 
     /// Waits until it has stopped itself at the failpoint that `LAKEGATE_TEST_STOP_AT` names.
-    pub(crate) async fn stopped(mut self) -> Process {
+    pub(crate) async fn stopped(self) -> Process {
+        match self.stopped_or_ended().await {
+            Ok(stopped) => stopped,
+            Err(ran) => panic!("it ended instead of stopping: {ran:?}"),
+        }
+    }
+
+    /// The same of a process that may not come by the failpoint: what it printed if it has ended.
+    pub(crate) async fn stopped_or_ended(mut self) -> Result<Process, Ran> {
         let pid = self.child.id().unwrap();
         while !is_stopped(pid) {
-            let ended = self.child.try_wait().unwrap();
-            assert!(ended.is_none(), "it ended instead of stopping ({ended:?}): {}", self.stderr.text());
+            if self.has_ended() {
+                return Err(self.end().await);
+            }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        self
+        Ok(self)
+    }
+
+    /// Whether it is over.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Waits until it has written this to standard error.
