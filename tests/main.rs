@@ -48,6 +48,7 @@ mod source_s3;
 mod sync_pipeline;
 mod sync_s3;
 mod table_life;
+mod takeover;
 mod tidy;
 mod torture;
 mod two_projects;

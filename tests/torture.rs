@@ -28,6 +28,7 @@ use crate::support::leftovers;
 use crate::support::postgres::TestCluster;
 use crate::support::process::Process;
 use crate::support::project::{ProjectFolder, RunningServer, eventually};
+use crate::support::run_records::assert_published_once;
 use death::{At, Blow};
 use known::{PARTS, Seen};
 use network::Network;
@@ -109,7 +110,7 @@ impl Life {
         self.usual = begun.elapsed();
         let outcome = ran.json().remove(0);
         self.shows_the_newest_state(&outcome, &place).await;
-        self.published_each_version_once(&place).await;
+        assert_published_once(&self.sql().await, &place).await;
         leftovers::none_in(&self.sql().await, &place).await;
         self.around.is_cut_off.store(false, Ordering::Relaxed);
     }
@@ -163,21 +164,6 @@ impl Life {
                 && matches!(row.status, 200 | 404)
         })
         .await;
-    }
-
-    /// Publish numbers without gap or repetition, versions that only rise.
-    async fn published_each_version_once(&self, place: &str) {
-        let session = self.sql().await;
-        let sql = "SELECT publish_no, source_version::bigint FROM lakegate.runs WHERE state = 'succeeded' ORDER BY run";
-        let runs = session.query(sql, &[]).await.unwrap();
-        let numbers: Vec<i64> = runs.iter().map(|row| row.get(0)).collect();
-        let expected: Vec<i64> = (1..=self.publish_no().await).collect();
-        assert_eq!(numbers, expected, "{place}: the publish numbers of the runs that succeeded");
-        let versions: Vec<i64> = runs.iter().map(|row| row.get(1)).collect();
-        assert!(versions.is_sorted_by(|a, b| a < b), "{place}: published versions {versions:?}");
-        let sql = "SELECT count(*) FROM lakegate.runs WHERE state NOT IN ('succeeded', 'skipped', 'failed')";
-        let others: i64 = session.query_one(sql, &[]).await.unwrap().get(0);
-        assert_eq!(others, 0, "{place}: runs that neither did what they should nor failed");
     }
 }
 

@@ -99,6 +99,24 @@ impl Items {
         Process::start(command)
     }
 
+    /// Starts `lakegate up`.
+    pub(crate) fn start_up(&self, environment: &[(&str, &str)]) -> Process {
+        let mut command = self.project.command(&["up"]);
+        command.envs(environment.iter().copied());
+        Process::start(command)
+    }
+
+    /// The lake's newest version.
+    pub(crate) fn newest(&self) -> u64 {
+        self.lake.version()
+    }
+
+    /// Waits until the newest version is published; the run that published it must have taken it in.
+    pub(crate) async fn shows_the_newest_version(&self) {
+        let condition = format!("SELECT source_version = '{}' FROM lakegate.published", self.newest());
+        eventually(&format!("version {}", self.newest()), async || self.holds(&condition).await).await;
+    }
+
     /// A sync that has stopped itself, as a hung process does, at a failpoint.
     pub(crate) async fn sync_stopped_at(&self, failpoint: &str) -> Process {
         self.start_sync(&[], &[("LAKEGATE_TEST_STOP_AT", failpoint)]).stopped().await

@@ -16,6 +16,7 @@ pub(crate) mod proxy;
 pub(crate) mod published;
 pub(crate) mod roles;
 pub(crate) mod rows;
+pub(crate) mod run_records;
 pub(crate) mod s3;
 pub(crate) mod sales;
 pub(crate) mod shown;

@@ -1,5 +1,6 @@
 //! A `lakegate` process that a test watches, signals and kills while it is at work.
 
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -61,6 +62,15 @@ impl Process {
     /// Waits until it has written this to standard error.
     pub(crate) async fn says(&self, text: &str) {
         eventually(text, async || self.stderr.text().contains(text)).await;
+    }
+
+    /// The address that it listens on, once it does.
+    pub(crate) async fn address(&self) -> SocketAddr {
+        const SAID: &str = "listens address=";
+        self.says(SAID).await;
+        let text = self.stderr.text();
+        let (_, rest) = text.split_once(SAID).unwrap();
+        rest.split_whitespace().next().unwrap().parse().unwrap()
     }
 
     /// Kills it outright.

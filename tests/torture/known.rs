@@ -42,6 +42,13 @@ pub(super) struct Known {
 #[derive(Default)]
 pub(super) struct Seen(u64);
 
+impl Seen {
+    /// Whether it has seen any state.
+    pub(super) fn anything(&self) -> bool {
+        self.0 > 0
+    }
+}
+
 impl Known {
     /// Adds the source's present version. To be called before anything can be synced from it.
     pub(super) fn note(&self, history: &History) {

@@ -40,7 +40,7 @@ pub(super) async fn reads_the_view(connector: Connector, around: Arc<Around>) {
         };
         while let Err(error) = reads_twice(&session, &around, &mut seen).await {
             let is_missing = matches!(error.code(), Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME));
-            if is_missing && !around.known.is_seen() {
+            if is_missing && !seen.anything() {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
@@ -81,11 +81,12 @@ pub(super) async fn reads_over_http(address: SocketAddr, around: Arc<Around>) {
     let mut seen = Seen::default();
     for id in (0..).map(|number: i64| number * 7 % 500) {
         let part = PARTS[(id % 3) as usize];
-        if let Some((page, version)) = answer(address, &page_of(part), &around).await {
+        if let Some((page, version)) = answer(address, &page_of(part), &around, &seen).await {
             assert_eq!(page.status, 200, "{page:?}");
             around.known.see_version(&mut seen, version, page.data().as_array().unwrap(), part);
         }
-        if let Some((row, version)) = answer(address, &format!("/v1/items/{}/{id}", in_path(part)), &around).await {
+        let path = format!("/v1/items/{}/{id}", in_path(part));
+        if let Some((row, version)) = answer(address, &path, &around, &seen).await {
             let found = (row.status == 200).then(|| row.data()[0].take());
             around.known.see_row(&mut seen, version, id, found.as_ref());
         }
@@ -103,8 +104,7 @@ fn in_path(part: &str) -> String {
 }
 
 /// An answer and the version that it says it is of; `None` where there is nothing yet, or Postgres cannot be reached.
-async fn answer(address: SocketAddr, path: &str, around: &Around) -> Option<(Reply, u64)> {
-    let was_seen = around.known.is_seen();
+async fn answer(address: SocketAddr, path: &str, around: &Around, seen: &Seen) -> Option<(Reply, u64)> {
     let was_cut_off = around.is_cut_off.load(Ordering::Relaxed);
     let reply = http::get(address, path).await;
     let is_cut_off = was_cut_off || around.is_cut_off.load(Ordering::Relaxed);
@@ -114,8 +114,8 @@ async fn answer(address: SocketAddr, path: &str, around: &Around) -> Option<(Rep
             around.answers.fetch_add(1, Ordering::Relaxed);
             Some((reply, version))
         }
-        (503, _) if is_cut_off || !was_seen => None,
-        (404, None) if !was_seen => None,
+        (503, _) if is_cut_off || !seen.anything() => None,
+        (404, None) if !seen.anything() => None,
         _ => panic!("{path} is answered with {reply:?}"),
     }
 }
