@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo fmt lint test deny
+.PHONY: help setup build demo fmt lint test deny torture
 
 # Where rustup puts cargo, which a shell opened before its installation does not know yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -25,6 +25,8 @@ help:
 	@echo 'make test   set up, then check format, lints, tests and licences'
 	@echo 'make build  set up, then build the development binary'
 	@echo 'make fmt    format the sources'
+	@echo 'make torture MINUTES=10'
+	@echo '            let syncs die in random ways for so long, and check what is left'
 
 setup:
 	@scripts/setup.sh
@@ -48,6 +50,11 @@ lint: setup
 
 test: lint deny
 	cargo test --locked --all-targets
+
+MINUTES ?= 10
+
+torture: setup
+	@scripts/torture.sh $(MINUTES)
 
 # Compiling cargo-deny takes longer than everything else here: it is used where it is installed.
 deny: setup

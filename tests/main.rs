@@ -7,12 +7,14 @@ mod support;
 
 mod alerts;
 mod bad_input;
+mod bloat;
 mod cli;
 mod crash;
 mod cron;
 mod embedded_sharing;
 mod encode_round_trip;
 mod examples;
+mod freshness;
 mod groups;
 mod histories;
 mod incremental;

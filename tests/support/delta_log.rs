@@ -116,17 +116,29 @@ impl DeltaLog {
 
     /// Writes a file of rows; returns how a commit adds it.
     pub(crate) fn write(&self, batch: &RecordBatch) -> Value {
-        let path = format!("part-{}.parquet", uuid::Uuid::new_v4());
+        let mut file = self.file("", batch);
+        file["modificationTime"] = json!(1_700_000_000_000_i64);
+        file["stats"] = json!(json!({"numRecords": batch.num_rows()}).to_string());
+        file["dataChange"] = json!(true);
+        file
+    }
+
+    /// Writes a file of changes, with the column `_change_type`: returns how a commit names it (`cdc`).
+    pub(crate) fn change_file(&self, batch: &RecordBatch) -> Value {
+        std::fs::create_dir_all(self.dir.join("_change_data")).unwrap();
+        let mut file = self.file("_change_data/", batch);
+        file["dataChange"] = json!(false);
+        file
+    }
+
+    fn file(&self, folder: &str, batch: &RecordBatch) -> Value {
+        let path = format!("{folder}part-{}.parquet", uuid::Uuid::new_v4());
         let file = std::fs::File::create(self.dir.join(&path)).unwrap();
         let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
         writer.write(batch).unwrap();
         writer.close().unwrap();
         let size = std::fs::metadata(self.dir.join(&path)).unwrap().len();
-        let stats = json!({"numRecords": batch.num_rows()}).to_string();
-        json!({
-            "path": path, "partitionValues": {}, "size": size, "modificationTime": 1_700_000_000_000_i64,
-            "dataChange": true, "stats": stats,
-        })
+        json!({"path": path, "partitionValues": {}, "size": size})
     }
 
     /// The column of every row of a file, marked ones included.
