@@ -41,8 +41,7 @@ async fn served(address: SocketAddr, id: i64, name: &str) -> SystemTime {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_is_served_soon_after_it_is_written() {
-    let (rows, commits) =
-        (number("LAKEGATE_TEST_FRESHNESS_ROWS", 2_000), number("LAKEGATE_TEST_FRESHNESS_COMMITS", 4));
+    let (rows, commits) = (number("LAKEGATE_TEST_FRESHNESS_ROWS", 2_000), number("LAKEGATE_TEST_FRESHNESS_COMMITS", 4));
     let project = TestProject::new().await;
     project.pipeline("items", "source: lake/items\nprimary_key: [id]\nmode: incremental\nschedule: on change\n");
     let (dir, schema) = (project.path("lake/items"), LakeTable::numbered(0..0).0);

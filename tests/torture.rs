@@ -67,10 +67,11 @@ impl Life {
         project.set("LAKEGATE_POSTGRES", &TestCluster::url_by_way_of(network.proxy.port(), &name));
         let is_snapshot = random.random_bool(0.35);
         let mode = if is_snapshot { "mode: snapshot\n" } else { "" };
-        let pipeline =
-            format!("source: lake/items\nprimary_key: [part, id]\non_schema_change: add_columns\nserve: {{page_limit: 1000}}\n{mode}");
+        let pipeline = format!(
+            "source: lake/items\nprimary_key: [part, id]\non_schema_change: add_columns\nserve: {{page_limit: 1000}}\n{mode}"
+        );
         project.pipeline("items", &pipeline);
-        let history = History::begin(seed, &project.path("lake/items"), 50..1_200).await;
+        let history = History::begin(seed, &project.path("lake/items"), 50..600).await;
         let around = Arc::new(Around::default());
         around.known.note(&history);
         let server = project.start("serve").await;
@@ -144,11 +145,11 @@ impl Life {
         let session = self.sql().await;
         let rows: String = session.query_one(ALL_ROWS, &[]).await.unwrap().get(0);
         let rows: Vec<Value> = serde_json::from_str(&rows).unwrap();
-        let held: i64 =
-            session.query_one("SELECT rows FROM lakegate.generations JOIN lakegate.published USING (generation)", &[])
-                .await
-                .unwrap()
-                .get(0);
+        let held: i64 = session
+            .query_one("SELECT rows FROM lakegate.generations JOIN lakegate.published USING (generation)", &[])
+            .await
+            .unwrap()
+            .get(0);
         assert_eq!(held, rows.len() as i64, "{place}: the recorded number of rows");
         for part in PARTS {
             let rows: Vec<Value> = rows.iter().filter(|row| row["part"] == part).cloned().collect();

@@ -175,7 +175,10 @@ impl TestCluster {
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        panic!("the test cluster does not start again:\n{}", fs::read_to_string(self.data.join("log")).unwrap_or_default());
+        panic!(
+            "the test cluster does not start again:\n{}",
+            fs::read_to_string(self.data.join("log")).unwrap_or_default()
+        );
     }
 
     /// A connector to a database over the socket.

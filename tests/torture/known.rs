@@ -78,8 +78,13 @@ impl Known {
         let Some(&version) = alike.iter().find(|version| **version >= seen.0) else {
             let newest = states.last().map(|state| state.version);
             if alike.is_empty() {
-                let last: Vec<&Value> =
-                    states.last().iter().flat_map(|state| &state.rows).filter(|row| !rows.contains(row)).take(3).collect();
+                let last: Vec<&Value> = states
+                    .last()
+                    .iter()
+                    .flat_map(|state| &state.rows)
+                    .filter(|row| !rows.contains(row))
+                    .take(3)
+                    .collect();
                 panic!(
                     "{} rows of {part:?} are no state of the source up to version {newest:?}, which also holds {last:?}",
                     rows.len()

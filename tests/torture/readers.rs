@@ -15,7 +15,7 @@ use crate::support::http::{self, Reply};
 /// All rows as one value, read in one statement.
 pub(super) const ALL_ROWS: &str = "SELECT coalesce(json_agg(t ORDER BY id), '[]')::text FROM lake.items t";
 /// The pause of a reader between two questions.
-const PAUSE: Duration = Duration::from_millis(15);
+const PAUSE: Duration = Duration::from_millis(25);
 
 /// What readers know of the world around them.
 #[derive(Default)]
