@@ -34,7 +34,13 @@ async fn tracked() -> Table {
             (action["add"]["baseRowId"], action["add"]["defaultRowCommitVersion"]) = (json!(0), json!(1));
         }
     });
+    load_anew(&table).await;
     table
+}
+
+/// The history that was loaded is another one than the log tells now.
+async fn load_anew(table: &Table) {
+    table.project.run(&["sync", "items", "--full"]).await.ok();
 }
 
 fn removed(mut add: Value) -> Value {
@@ -153,6 +159,7 @@ async fn rows_of_several_row_groups_and_files_are_counted_up_from_the_files_firs
             }
         });
     }
+    load_anew(&table).await;
     let names: Vec<String> = (0..5_010).map(|id| format!("row {id}")).collect();
     let mut rows: Vec<Row<'_>> = (0..5_010)
         .map(|id| (id, names[id as usize].as_str(), Some(id), Some(if id < 5_000 { 1 } else { 2 })))

@@ -7,10 +7,10 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use crate::support::http;
-use crate::support::run_records::assert_published_once;
 use crate::support::live_items::Items;
 use crate::support::process::Process;
 use crate::support::project::eventually;
+use crate::support::run_records::assert_published_once;
 
 const SEED: &str = "LAKEGATE_TEST_SEED";
 /// How often one of two processes is killed at any time.

@@ -134,6 +134,9 @@ pub(super) struct SyncArgs {
     /// Fail when a run is under way, instead of joining it.
     #[arg(long)]
     pub(super) no_wait: bool,
+    /// Publish a state that `checks` refuse, this once; the run's record says what they found.
+    #[arg(long)]
+    pub(super) ignore_checks: bool,
 }
 
 #[derive(Debug, Args)]

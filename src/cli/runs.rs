@@ -31,7 +31,13 @@ pub(super) async fn run(context: &Context<'_>, args: &RunsArgs) -> Result<(), En
                 let text = |key: &str| error.get(key).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
                 format!("{} {}", text("code"), text("detail"))
             }
-            None => run.reason.clone().unwrap_or_default(),
+            None => {
+                let reason = run.reason.clone().unwrap_or_default();
+                match run.checks_overridden.as_deref() {
+                    None | Some([]) => reason,
+                    Some(checks) => format!("{reason}; checks overridden: {}", checks.join("; ")),
+                }
+            }
         };
         vec![
             run.run.to_string(),

@@ -31,7 +31,12 @@ async fn sync_all(
     cancel: &CancellationToken,
 ) -> Result<(), Ended> {
     let pipelines = select(engine, &args.names)?;
-    let request = SyncRequest { full: args.full, wait: !args.no_wait, ..SyncRequest::manual() };
+    let request = SyncRequest {
+        full: args.full,
+        wait: !args.no_wait,
+        ignore_checks: args.ignore_checks,
+        ..SyncRequest::manual()
+    };
     let at_once = engine.project().limits.concurrent_runs as usize;
     let mut worst: Option<Code> = None;
     let runs = engine.together(&pipelines);
@@ -129,11 +134,13 @@ fn sentence(outcome: &RunOutcome) -> String {
     if outcome.mode != RunMode::Snapshot {
         let RowCounts { inserted, updated, deleted, .. } = outcome.rows;
         return format!(
-            "{}: {} added, {} changed, {} removed: version {version} published in {took}; every written value compared",
+            "{}: {} added, {} changed, {} removed: version {version} published in {took}; every written value \
+             compared{}",
             outcome.pipeline,
             counted(inserted, "row"),
             count(updated),
             count(deleted),
+            overridden(outcome),
         );
     }
     let mut text = format!(
@@ -152,5 +159,13 @@ fn sentence(outcome: &RunOutcome) -> String {
     } else {
         format!("{:.1} % of the rows compared with the source", outcome.coverage * 100.0)
     };
-    format!("{text}; {compared}")
+    format!("{text}; {compared}{}", overridden(outcome))
+}
+
+/// What is said of checks that a person had the run ignore.
+fn overridden(outcome: &RunOutcome) -> String {
+    match outcome.checks_overridden.as_deref() {
+        None | Some([]) => String::new(),
+        Some(checks) => format!("; checks overridden: {}", checks.join("; ")),
+    }
 }

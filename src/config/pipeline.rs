@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value as Json, json};
 
+use super::checks::{self, CheckKeys};
 use super::json_schema;
 use super::problem::{Place, Problem};
 use super::reader::{At, Reader, Setting, SettingPath};
@@ -45,6 +46,8 @@ section! {
         on_bad_row: OnBadRow = "fail",
         /// What becomes of a source whose columns have changed since the last publish.
         on_schema_change: OnSchemaChange = "add_columns",
+        /// What must hold of a new state before it is published.
+        checks: CheckKeys,
         /// Whether an empty source may empty the table.
         allow_empty: bool = false,
         /// How many rows are compared with the source after a load; full up to a million rows, else sampled, unless
@@ -67,7 +70,7 @@ section! {
         serve: ServeKeys,
     }
     required [source, primary_key]
-    later [checks, deprecated]
+    later [deprecated]
 }
 
 section! {
@@ -245,6 +248,7 @@ pub(super) fn read(node: &Node, file: &str, defaults: &Defaults, reader: &mut Re
         on_duplicate_key: keys.on_duplicate_key?.value,
         on_bad_row: keys.on_bad_row?.value,
         on_schema_change: keys.on_schema_change?.value,
+        checks: checks::checks(keys.checks?.value, reader)?,
         allow_empty: keys.allow_empty?.value,
         verify: keys.verify.map(|verify| verify.value),
         indexes: keys.indexes.map(|indexes| indexes.value.0).unwrap_or_default(),

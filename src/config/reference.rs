@@ -77,6 +77,7 @@ fn name_of(form: &Json) -> String {
             (Some(least), None) => format!("whole number, {least} or more"),
             _ => "whole number".to_owned(),
         },
+        "number" => "number".to_owned(),
         "array" => {
             let items: Vec<String> = forms(&form["items"]).iter().map(|item| name_of(item)).collect();
             format!("list of {}", items.join(" or "))

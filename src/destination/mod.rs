@@ -4,6 +4,7 @@
 //! published schema, on which grants hang. This module knows no run, no source and no Arrow: it is told what to do by
 //! `engine` and says what Postgres answered.
 
+mod checks;
 mod copy;
 mod duplicates;
 mod generation_table;
@@ -19,6 +20,7 @@ mod verify;
 mod view;
 mod view_definition;
 
+pub use checks::{BrokenRow, CheckedRows, CheckedTable, ReturnedRows, RowRule, SharedValues};
 pub use copy::{CopyInput, CopyStream, CopyTarget};
 pub use duplicates::Deduplicated;
 pub use merge::{MergeSql, Merged, Written};

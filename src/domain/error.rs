@@ -155,6 +155,8 @@ codes! {
     RunTimeout = 5009, "The run took longer than its timeout", User, Later;
     DataDiffers = 5010, "The published table differs from its source", User, Never;
     NotIncremental = 5011, "Only a snapshot can bring the table to this state", User, Never;
+    CheckFailed = 5012, "A check failed", User, Never;
+    CheckInvalid = 5013, "A check cannot be evaluated", User, Never;
     GroupNotPublished = 5014, "Another table of the group failed", User, Never;
 
     TableNotFound = 6001, "No such table", User, Never;

@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O or knows SQL, YAML, Arrow or HTTP; every other module may use it, and it uses none of them.
 
+mod checks;
 mod column_type;
 mod duration;
 mod error;
@@ -17,6 +18,7 @@ mod standing;
 mod table_name;
 mod table_schema;
 
+pub use checks::{Checks, RowCountCheck, SqlCheck};
 pub use column_type::{ColumnType, ScalarType};
 pub use duration::{DURATION_UNITS, spell_duration};
 pub use error::{Blame, Code, Error, Result, Retry};

@@ -76,7 +76,7 @@ pub struct StageSeconds {
     pub copy: f64,
     /// Indexes, primary key, ANALYZE.
     pub index: f64,
-    /// Counts and row hashes.
+    /// Counts, row hashes and checks.
     pub verify: f64,
     /// The publish transaction, waiting for its lock included.
     pub publish: f64,
@@ -114,6 +114,9 @@ pub struct RunOutcome {
     pub checksum: Option<String>,
     /// The share of rows whose values were compared, 0 to 1.
     pub coverage: f64,
+    /// What the checks said that a person had this run ignore; empty where they all held, `None` where nothing was to be
+    /// ignored.
+    pub checks_overridden: Option<Vec<String>>,
     /// Time by stage.
     pub seconds: StageSeconds,
 }
@@ -136,6 +139,7 @@ impl RunOutcome {
             bytes_copied: 0,
             checksum: None,
             coverage: 0.0,
+            checks_overridden: None,
             seconds: StageSeconds::default(),
         }
     }

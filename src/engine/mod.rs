@@ -5,6 +5,7 @@
 //! it stays.
 
 mod changed;
+mod checks;
 mod choose;
 mod copy;
 mod differing;

@@ -117,10 +117,13 @@ impl Decided {
 impl Engine {
     /// Says what a sync of the pipeline would do. Changes nothing.
     pub async fn plan(&self, pipeline: &Pipeline) -> Result<Plan> {
-        let session = self.connector.connect(Purpose::Sync, "lakegate plan").await?;
+        let mut session = self.connector.connect(Purpose::Sync, "lakegate plan").await?;
         let request = SyncRequest::manual();
         let source = self.open_for(&session, pipeline, &request).await?;
-        Ok(Box::pin(self.decide(&session, pipeline, &request, source)).await?.plan)
+        let mut decided = Box::pin(self.decide(&session, pipeline, &request, source)).await?;
+        let warnings = self.try_checks(&mut session, pipeline, decided.schema()).await?;
+        decided.plan.warnings.extend(warnings);
+        Ok(decided.plan)
     }
 
     /// Opens the source of a pipeline for a refresh, with what was kept of the state that is published.

@@ -33,7 +33,7 @@ pub(super) struct Publication {
 
 impl Work {
     /// Whether readers see something of it.
-    fn is_seen(&self) -> bool {
+    pub(super) fn is_seen(&self) -> bool {
         matches!(self, Work::Merge(..) | Work::Publish(_))
     }
 }
@@ -82,11 +82,12 @@ impl Engine {
         wait: &Wait,
     ) -> Result<(), Stopped> {
         let doing = "publish";
-        let transaction = session.transaction().await.doing(doing)?;
+        let mut transaction = session.transaction().await.doing(doing)?;
         for (at, (member, prepared)) in members.iter().zip(prepared.iter_mut()).enumerate() {
-            let changed = Box::pin(self.change(&transaction, *member, prepared, wait.started)).await;
+            let changed = Box::pin(self.change(&mut transaction, *member, prepared, wait.started)).await;
             changed.map_err(Stopped::of(at))?;
         }
+        self.check_group(&mut transaction, members, prepared).await?;
         // The locks that stop readers come last, so that they are held for the shortest time.
         self.point_views(&transaction, members, prepared, wait.tries).await?;
         fail::fail_point!(crate::failpoint::BEFORE_PUBLISH_COMMIT);
@@ -99,7 +100,7 @@ impl Engine {
     /// A member's part of the transaction, save for the view.
     async fn change(
         &self,
-        transaction: &tokio_postgres::Transaction<'_>,
+        transaction: &mut tokio_postgres::Transaction<'_>,
         member: Member<'_>,
         prepared: &mut Prepared,
         publishing: Instant,
@@ -107,7 +108,7 @@ impl Engine {
         let name = &member.pipeline.name;
         let Prepared { outcome, work } = prepared;
         match &work {
-            Work::Confirm => self.control.note_checked(transaction, name).await?,
+            Work::Confirm => self.control.note_checked(&*transaction, name).await?,
             Work::Keep(decided) => self.keep(transaction, member, decided, outcome).await?,
             Work::Merge(decided, staged) => self.apply(transaction, member, decided, staged, outcome).await?,
             Work::Publish(publication) => self.record(transaction, member, publication, outcome).await?,
@@ -119,9 +120,9 @@ impl Engine {
             outcome.state = RunState::Skipped;
         }
         outcome.seconds.total = member.started.elapsed().as_secs_f64();
-        self.control.finish_run(transaction, outcome).await?;
+        self.control.finish_run(&*transaction, outcome).await?;
         if member.request.pause.is_some() {
-            self.control.set_paused(transaction, name, member.request.pause).await?;
+            self.control.set_paused(&*transaction, name, member.request.pause).await?;
         }
         Ok(())
     }

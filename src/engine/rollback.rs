@@ -59,7 +59,13 @@ impl Engine {
                 .filter(|generation| Some(generation.generation) != live)
                 .max_by_key(|generation| generation.superseded_at),
         };
-        let request = SyncRequest { trigger: Trigger::Rollback, pause: Some(PAUSED), ..SyncRequest::manual() };
+        // A person has chosen this state: what the checks say of it is written down and stops nothing.
+        let request = SyncRequest {
+            trigger: Trigger::Rollback,
+            ignore_checks: true,
+            pause: Some(PAUSED),
+            ..SyncRequest::manual()
+        };
         let request = match (found, to_version) {
             (Some(kept), _) => {
                 SyncRequest { republish: Some((kept.generation, kept.source.version.clone())), ..request }

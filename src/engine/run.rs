@@ -115,7 +115,11 @@ impl Engine {
             Found::Unchanged(unchanged) => return self.confirm(session, member, *unchanged).await,
             Found::Opened(source) => source,
         };
-        let decided = Box::pin(self.decide(session, pipeline, member.request, source)).await?;
+        let mut decided = Box::pin(self.decide(session, pipeline, member.request, source)).await?;
+        if !member.request.ignore_checks {
+            let warnings = self.try_checks(session, pipeline, decided.schema()).await?;
+            decided.plan.warnings.extend(warnings);
+        }
         for warning in &decided.plan.warnings {
             self.observer.observe(&pipeline.name, &Event::Warning(warning));
         }
@@ -147,7 +151,7 @@ impl Engine {
     /// Loads the whole source in place of changes that could not be staged or applied, where that helps and is wanted.
     pub(super) async fn load_instead(
         &self,
-        session: &Session,
+        session: &mut Session,
         member: Member<'_>,
         prepared: Prepared,
         error: Error,
@@ -171,7 +175,7 @@ impl Engine {
     /// Loads a new generation.
     async fn load_whole(
         &self,
-        session: &Session,
+        session: &mut Session,
         member: Member<'_>,
         decided: &Decided,
         planned: StageSeconds,
@@ -187,6 +191,9 @@ impl Engine {
             ..RunOutcome::begun(name, held.run, plan.mode, plan.reason.clone())
         };
         Box::pin(self.load(session, pipeline, decided, generation, held, &mut outcome)).await?;
+        let checking = Instant::now();
+        let checks = Box::pin(self.check_load(session, member, decided, generation, &mut outcome)).await?;
+        outcome.seconds.verify += checking.elapsed().as_secs_f64();
         fail::fail_point!(crate::failpoint::BEFORE_RECORD);
         let load = LoadedRow {
             generation,
@@ -199,6 +206,7 @@ impl Engine {
             checksum: outcome.checksum.as_deref(),
             coverage: outcome.coverage,
             record: decided.source.record(),
+            checks: checks.as_deref(),
         };
         self.control.record_load(&**session, &load).await?;
         fail::fail_point!(crate::failpoint::BEFORE_PUBLISH);

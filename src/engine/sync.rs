@@ -54,6 +54,9 @@ pub struct SyncRequest {
     pub at: Option<SourcePin>,
     /// Publish this kept generation again, if it still stands at this version, instead of reading the source.
     pub republish: Option<(Generation, String)>,
+    /// Publish a state that the pipeline's checks refuse, and write down what they said; not of pipelines that only belong
+    /// to the same group.
+    pub ignore_checks: bool,
     /// Stop the pipeline's schedule with the publish, for this reason.
     pub pause: Option<&'static str>,
     /// How often a run that fails by what often passes within seconds is begun, with short pauses between; at least 1.
@@ -70,6 +73,7 @@ impl SyncRequest {
             wait: true,
             at: None,
             republish: None,
+            ignore_checks: false,
             pause: None,
             tries: TRIES_OF_A_COMMAND,
         }
@@ -89,7 +93,7 @@ impl SyncRequest {
 
     /// Whether a run that somebody else has under way does what is asked for.
     fn is_met_by_any_run(&self) -> bool {
-        !self.full && !self.is_rollback()
+        !self.full && !self.ignore_checks && !self.is_rollback()
     }
 }
 
@@ -157,7 +161,7 @@ impl Engine {
     ) -> Vec<Synced<'a>> {
         let Some(first) = asked.first() else { return Vec::new() };
         let pipelines = if request.is_rollback() { vec![*first] } else { self.members(first) };
-        let further = SyncRequest { full: false, ..request.clone() };
+        let further = SyncRequest { full: false, ignore_checks: false, ..request.clone() };
         let ask = |pipeline: &&'a Pipeline| {
             let is_asked = asked.iter().any(|asked| asked.name == pipeline.name);
             (*pipeline, if is_asked { request } else { &further })

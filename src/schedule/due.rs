@@ -117,6 +117,7 @@ mod tests {
             indexes: Vec::new(),
             grants: Vec::new(),
             freshness: None,
+            checks: crate::domain::Checks::default(),
             group: None,
             retain: 1,
             timeout: Duration::from_secs(60),

@@ -32,6 +32,8 @@ pub struct LoadedRow<'a> {
     pub coverage: f64,
     /// What a later run needs to tell what changed in the source since, where the source does not keep it.
     pub record: Option<&'a [u8]>,
+    /// The checks that all its rows have passed, where they have.
+    pub checks: Option<&'a str>,
 }
 
 /// What is written down of a generation whose rows were changed in place.
@@ -47,6 +49,8 @@ pub struct MergedRow<'a> {
     pub rows: i64,
     /// The sum of the hashes of all its rows, where it is known.
     pub checksum: Option<&'a str>,
+    /// The checks that all its rows have passed, where they have.
+    pub checks: Option<&'a str>,
 }
 
 /// A loaded generation as stored.
@@ -69,6 +73,10 @@ pub struct LoadedGeneration {
     /// The sum of the hashes of all its rows, in decimal digits; known only where all of them were compared.
     #[serde(skip)]
     pub checksum: Option<String>,
+    /// The checks that all its rows have passed, in a canonical text; `None` where some row has not, or where that is not
+    /// known.
+    #[serde(skip)]
+    pub checks: Option<String>,
     /// When the load committed.
     pub loaded_at: DateTime<Utc>,
     /// When readers first saw it, or saw it again after a rollback.
@@ -81,7 +89,7 @@ pub struct LoadedGeneration {
 
 const COLUMNS: &str = "generation, run, source_version, table_id, fingerprint, columns::text, rows, loaded_at, \
                        published_at, superseded_at, retired_at, CASE WHEN coverage = 1 THEN checksum END, \
-                       source_commit";
+                       source_commit, checks";
 
 fn from_row(row: &Row) -> Result<LoadedGeneration> {
     let generation = Generation(row.get(0));
@@ -100,6 +108,7 @@ fn from_row(row: &Row) -> Result<LoadedGeneration> {
         superseded_at: row.get(9),
         retired_at: row.get(10),
         checksum: row.get(11),
+        checks: row.get(13),
     })
 }
 
@@ -113,8 +122,8 @@ impl Control {
                 &self.sql(
                     "INSERT INTO {control}.generations \
                      (generation, pipeline, run, source_version, table_id, fingerprint, columns, rows, checksum, \
-                      coverage, source_commit, source_record) \
-                     VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8, $9, $10, $11, $12)",
+                      coverage, source_commit, source_record, checks) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8, $9, $10, $11, $12, $13)",
                 ),
                 &[
                     &row.generation.0,
@@ -129,6 +138,7 @@ impl Control {
                     &row.coverage,
                     &row.source.commit,
                     &row.record,
+                    &row.checks,
                 ],
             )
             .await
@@ -143,9 +153,17 @@ impl Control {
                 &self.sql(
                     "UPDATE {control}.generations SET source_version = $2, rows = $3, checksum = $4, \
                          coverage = CASE WHEN $4::text IS NULL THEN 0 ELSE coverage END, \
-                         source_commit = $5, source_record = $6 WHERE generation = $1",
+                         source_commit = $5, source_record = $6, checks = $7 WHERE generation = $1",
                 ),
-                &[&row.generation.0, &row.source.version, &row.rows, &row.checksum, &row.source.commit, &row.record],
+                &[
+                    &row.generation.0,
+                    &row.source.version,
+                    &row.rows,
+                    &row.checksum,
+                    &row.source.commit,
+                    &row.record,
+                    &row.checks,
+                ],
             )
             .await
             .doing("record the merge")?;

@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_merges.sql"),
     include_str!("migrations/0003_alerts.sql"),
     include_str!("migrations/0004_source_state.sql"),
+    include_str!("migrations/0005_checks.sql"),
 ];
 
 /// Who a control schema belongs to.

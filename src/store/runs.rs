@@ -56,6 +56,8 @@ pub struct RunRecord {
     pub checksum: Option<String>,
     /// The share of rows whose values were compared.
     pub coverage: Option<f64>,
+    /// What the checks said that a person had the run ignore; `None` where nothing was to be ignored.
+    pub checks_overridden: Option<Vec<String>>,
     /// Seconds by stage.
     pub seconds: Option<serde_json::Value>,
     /// The error's code, title, detail and hint.
@@ -64,7 +66,8 @@ pub struct RunRecord {
 
 const COLUMNS: &str = "run, pipeline, state, mode, reason, trigger, source_version, generation, publish_no, started_at, \
     finished_at, rows_read, rows_inserted, rows_updated, rows_deleted, rows_unchanged, rows_rejected, rows_deduplicated, \
-    bytes_read, bytes_copied, checksum, coverage, seconds::text, error::text";
+    bytes_read, bytes_copied, checksum, coverage, seconds::text, error::text, \
+    checks_overridden";
 
 fn from_row(row: &Row) -> RunRecord {
     let json = |index: usize| {
@@ -95,6 +98,7 @@ fn from_row(row: &Row) -> RunRecord {
         coverage: row.get(21),
         seconds: json(22),
         error: json(23),
+        checks_overridden: row.get(24),
     }
 }
 
@@ -128,6 +132,7 @@ impl RunRecord {
             bytes_copied: count(self.bytes_copied),
             checksum: self.checksum.clone(),
             coverage: self.coverage.unwrap_or_default(),
+            checks_overridden: self.checks_overridden.clone(),
             seconds: self
                 .seconds
                 .as_ref()
@@ -240,7 +245,7 @@ impl Control {
                          publish_no = $7, finished_at = clock_timestamp(), rows_read = $8, rows_inserted = $9, \
                          rows_updated = $10, rows_deleted = $11, rows_rejected = $12, rows_deduplicated = $13, \
                          bytes_read = $14, bytes_copied = $15, checksum = $16, coverage = $17, \
-                         seconds = $18::text::jsonb, rows_unchanged = $19 WHERE run = $1",
+                         seconds = $18::text::jsonb, rows_unchanged = $19, checks_overridden = $20 WHERE run = $1",
                 ),
                 &[
                     &outcome.run,
@@ -262,6 +267,7 @@ impl Control {
                     &outcome.coverage,
                     &seconds,
                     &(rows.unchanged as i64),
+                    &outcome.checks_overridden,
                 ],
             )
             .await

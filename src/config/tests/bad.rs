@@ -100,6 +100,38 @@ fn wrong_values_of_a_pipeline() {
 }
 
 #[test]
+fn wrong_checks() {
+    insta::assert_snapshot!(Report::pipelines(&[
+        "checks: strict\n",
+        "checks: {not_nul: [a], row_counts: {min: 1}, freshness: 1h}\n",
+        "checks: {row_count: 5}\n",
+        "checks: {row_count: {min: -1, max: 1.5, max_change_percent: 5%}}\n",
+        "checks: {row_count: {min: 10, max: 5}}\n",
+        "checks: {row_count: {max_change_percent: -1}}\n",
+        "checks: {not_null: email}\n",
+        "checks: {not_null: [a, a, 5]}\n",
+        "checks: {unique: a}\n",
+        "checks: {unique: [a, [b, c], [b, c], [], [d, d]]}\n",
+        "checks: {accepted_values: [a]}\n",
+        "checks: {accepted_values: {a: b, c: [], d: [1, 1], e: [x, null], f: [[x]]}}\n",
+        "checks: {sql: SELECT 1}\n",
+        "checks: {sql: [\"\", {name: a}, {query: SELECT 1, nam: a}, [SELECT 1]]}\n",
+        "checks: {sql: [{name: a, query: SELECT 1}, {name: a, query: SELECT 2}]}\n",
+    ]));
+}
+
+#[test]
+fn bounds_that_contradict_the_defaults_are_refused() {
+    let mut report = Report::default();
+    let files = [
+        ("lakegate.yaml", "defaults: {checks: {row_count: {min: 10}}}\n"),
+        ("pipelines/a.yaml", "source: a\nprimary_key: id\nchecks: {row_count: {max: 5}}\n"),
+    ];
+    report.case("min: 10 in the defaults, max: 5 in the pipeline", load_files(&files, &[]));
+    insta::assert_snapshot!(report.0);
+}
+
+#[test]
 fn wrong_sources_and_keys() {
     let mut report = Report::default();
     for text in [
@@ -154,7 +186,7 @@ fn wrong_values_of_a_project() {
 #[test]
 fn what_is_not_built_yet() {
     let mut report = Report(Report::pipelines(&[
-        "checks: {}\ndeprecated: {}\n",
+        "deprecated: {}\n",
         "serve: {cache_ttl: 1m, rate_limit: 5, roles: [a], row_filter: x}\n",
     ]));
     for text in [

@@ -43,6 +43,14 @@ group: sales
 on_duplicate_key: {latest_by: updated_at}
 on_bad_row: {reject: {max_rows: 100}}
 on_schema_change: follow
+checks:
+  row_count: {min: 1, max: 5000000, max_change_percent: 12.5}
+  not_null: [email]
+  unique: [email, [tenant, number]]
+  accepted_values: {status: [open, "", 'it''s'], grade: [1, 2.50], active: [true]}
+  sql:
+    - SELECT 1 WHERE false
+    - {name: totals, query: SELECT * FROM orders WHERE total < 0}
 allow_empty: true
 verify: full
 indexes: [customer_id, [tenant, updated_at]]
@@ -128,6 +136,19 @@ fn a_pipeline_goes_before_the_defaults_even_those_of_variables() {
     let env = [("LAKEGATE_DEFAULTS_RETAIN", "5"), ("LAKEGATE_DEFAULTS_SERVE_PAGE_LIMIT", "6")];
     let pipeline = pipeline("retain: 2\n", &env);
     assert_eq!((pipeline.retain, pipeline.serve.page_limit), (2, 6));
+}
+
+#[test]
+fn checks_of_the_defaults_hold_where_a_pipeline_declares_none_of_the_kind() {
+    let files = [
+        ("lakegate.yaml", "defaults: {checks: {row_count: {min: 1, max: 9}, not_null: [a]}}\n"),
+        ("pipelines/a.yaml", "source: a\nprimary_key: id\nchecks: {row_count: {max: 5}, unique: [b]}\n"),
+    ];
+    let checks = load_files(&files, &[]).unwrap().project.pipelines.remove(0).checks;
+    assert_eq!((checks.row_count.min, checks.row_count.max), (Some(1), Some(5)));
+    assert_eq!((checks.not_null, checks.unique), (vec!["a".to_owned()], vec![vec!["b".to_owned()]]));
+    assert!(self::pipeline("checks: {}\n", &[]).checks.is_empty());
+    assert_eq!(self::pipeline("", &[("LAKEGATE_DEFAULTS_CHECKS_NOT_NULL", "[a]")]).checks.not_null, ["a"]);
 }
 
 #[test]

@@ -23,10 +23,10 @@ impl Engine {
     ///
     /// # Errors
     /// [`Code::NotIncremental`], [`Code::CountMismatch`] and [`Code::ChecksumMismatch`] where what is staged does not fit
-    /// the table, and those of the server; see [`Engine::name_clashing_keys`].
+    /// the table; [`Code::CheckFailed`] and [`Code::CheckInvalid`]; those of the server: see [`Engine::name_clashing_keys`].
     pub(in crate::engine) async fn apply(
         &self,
-        transaction: &Transaction<'_>,
+        transaction: &mut Transaction<'_>,
         member: Member<'_>,
         decided: &Decided,
         staged: &Staged,
@@ -41,12 +41,13 @@ impl Engine {
         let merged = match latest_by {
             None => {
                 let going = staged.going > 0;
-                let merged = self.destination.merge(transaction, name, generation, schema, &sql, going).await?;
+                let merged = self.destination.merge(&*transaction, name, generation, schema, &sql, going).await?;
                 check(name.as_str(), staged, &merged)?;
                 merged
             }
             Some(column) => {
-                let latest = self.destination.merge_latest(transaction, name, generation, schema, &sql, column).await?;
+                let latest =
+                    self.destination.merge_latest(&*transaction, name, generation, schema, &sql, column).await?;
                 check_latest(name.as_str(), staged, &latest)?;
                 outcome.rows.deduplicated = latest.left_out;
                 latest.merged
@@ -61,8 +62,9 @@ impl Engine {
             let detail = format!("`{name}` would have {rows_after} rows, the source has {rows}");
             return Err(Error::new(Code::NotIncremental, detail));
         }
-        let touched = self.destination.touched_keys(transaction, generation, &sql, KEYS_LISTED).await?;
-        self.destination.empty_staging(transaction, generation).await?;
+        let checks = self.check_merge(transaction, member, decided, rows_after, outcome).await?;
+        let touched = self.destination.touched_keys(&*transaction, generation, &sql, KEYS_LISTED).await?;
+        self.destination.empty_staging(&*transaction, generation).await?;
         // The sum of a load is over all rows that were read, older ones of a key among them.
         let before = live.checksum.as_deref().filter(|_| latest_by.is_none());
         let checksum = running_sum(before, &merged);
@@ -72,8 +74,9 @@ impl Engine {
             record: decided.source.record(),
             rows: rows_after,
             checksum: checksum.as_deref(),
+            checks: checks.as_deref(),
         };
-        self.control.record_merge(transaction, &row).await?;
+        self.control.record_merge(&*transaction, &row).await?;
         fail::fail_point!(crate::failpoint::AFTER_MERGE);
         let publish = PublishRow {
             name,
@@ -83,8 +86,8 @@ impl Engine {
             policy: &pipeline.serve,
             checked_by: Some(held.run),
         };
-        let publish_no = self.control.record_publish(transaction, &publish).await?;
-        self.control.record_changed_keys(transaction, name, publish_no, touched.as_deref()).await?;
+        let publish_no = self.control.record_publish(&*transaction, &publish).await?;
+        self.control.record_changed_keys(&*transaction, name, publish_no, touched.as_deref()).await?;
         outcome.publish_no = Some(publish_no);
         outcome.rows.inserted = merged.inserted.rows;
         outcome.rows.updated = merged.updated.rows;
