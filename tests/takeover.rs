@@ -30,7 +30,7 @@ async fn one_in_mid_run(items: &mut Items, failpoint: &str) -> (Process, Process
     items.grow().await;
     let first = items.start_up(&[("LAKEGATE_TEST_STOP_AT", failpoint)]).stopped().await;
     let second = items.start_up(&[]);
-    second.says("joined a run under way").await;
+    second.address().await;
     items.grow().await;
     (first, second)
 }
