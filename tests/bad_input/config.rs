@@ -14,7 +14,7 @@ async fn faults_of_files_are_shown_with_their_lines() {
         ("unknown_key", "source: lake/items\nprimary_kye: [id]\n"),
         ("wrong_value", "source: lake/items\nprimary_key: [id]\ntimeout: 5 minutes\n"),
         ("missing_key", "source: lake/items\n"),
-        ("not_built_yet", "source: lake/items\nprimary_key: [id]\nfreshness: 1h\n"),
+        ("not_built_yet", "source: lake/items\nprimary_key: [id]\ndeprecated: {}\n"),
         ("unset_variable", "source: ${LAKE}/items\nprimary_key: [id]\n"),
     ] {
         let project = items(yaml).await;
