@@ -6,10 +6,7 @@
 #   scripts/measure-load.sh [ROWS…]        600000 and 6000000 unless given
 set -eu
 cd "$(dirname "$0")/.."
-cargo build --release
-target="${CARGO_TARGET_DIR:-target}"
-LAKEGATE_TEST_BINARY="$(cd "$target" && pwd)/release/lakegate"
-export LAKEGATE_TEST_BINARY
+. scripts/release-binary.sh
 [ $# -gt 0 ] || set -- 600000 6000000
 for rows; do
     LAKEGATE_TEST_LINEITEM_ROWS="$rows" cargo test --quiet --test it lineitem:: -- --nocapture

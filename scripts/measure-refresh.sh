@@ -5,10 +5,8 @@
 #   scripts/measure-refresh.sh [ROWS…]        600000 unless given
 set -eu
 cd "$(dirname "$0")/.."
-cargo build --release
-target="${CARGO_TARGET_DIR:-target}"
-LAKEGATE_TEST_BINARY="$(cd "$target" && pwd)/release/lakegate"
-export LAKEGATE_TEST_BINARY LAKEGATE_TEST_REFRESH_ROUNDS="${LAKEGATE_TEST_REFRESH_ROUNDS:-5}"
+. scripts/release-binary.sh
+export LAKEGATE_TEST_REFRESH_ROUNDS="${LAKEGATE_TEST_REFRESH_ROUNDS:-5}"
 [ $# -gt 0 ] || set -- 600000
 for rows; do
     LAKEGATE_TEST_REFRESH_ROWS="$rows" cargo test --quiet --test it lineitem_refresh:: -- --nocapture --test-threads=1

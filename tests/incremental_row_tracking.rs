@@ -139,6 +139,18 @@ async fn a_log_that_does_not_say_the_ids_of_a_removed_file_is_followed_by_values
 }
 
 #[tokio::test]
+async fn identities_are_not_relied_on_across_a_change_of_the_tables_properties() {
+    let table = tracked().await;
+    rewrite(&table.log, &copies(&names(), &[3], &[]), 100);
+    let metadata = table.log.actions(0).into_iter().find(|action| !action["metaData"].is_null());
+    let mut actions = table.log.actions(2);
+    actions.extend(metadata);
+    table.log.replace(2, &actions);
+    let outcome = table.expect("merge", [0, 1, 0]).await;
+    assert_eq!(outcome["rows_read"], 200, "{outcome}");
+}
+
+#[tokio::test]
 async fn rows_of_several_row_groups_and_files_are_counted_up_from_the_files_first() {
     let mut table = Table::with(5_000, &[], "").await;
     table.lake.append(vec![LakeTable::numbered(5_000..5_010).1]).await;

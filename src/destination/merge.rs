@@ -55,31 +55,37 @@ impl Destination {
         sql: &MergeSql,
         going: bool,
     ) -> Result<Merged> {
-        let merge = Statements {
-            table: self.table(name, generation),
-            coming: self.coming_rows(generation),
-            going: self.going_keys(generation),
-            schema,
-            row_hash: &sql.row_hash,
-        };
+        let merge = self.merge_statements(name, generation, schema, sql);
         let doing = "merge changed rows";
         let mut merged = Merged::default();
         if going {
             merged.gone = written(&transaction.query_one(&merge.gone(), &[]).await.doing(doing)?);
             merged.deleted = transaction.execute(&merge.delete(), &[]).await.doing(doing)?;
             if schema.columns.len() > schema.key.len() {
-                let goes =
-                    format!(" AND EXISTS (SELECT FROM {} AS g WHERE {})", merge.going, same_key(schema, "g", "n"));
-                merged.updated = written(&transaction.query_one(&merge.update(&goes), &[]).await.doing(doing)?);
+                let and = format!(" AND {}", merge.goes());
+                merged.updated = written(&transaction.query_one(&merge.update(&and), &[]).await.doing(doing)?);
             }
         }
-        let unless = if going {
-            format!(" WHERE NOT EXISTS (SELECT FROM {} AS g WHERE {})", merge.going, same_key(schema, "g", "n"))
-        } else {
-            String::new()
-        };
+        let unless = if going { format!(" WHERE NOT {}", merge.goes()) } else { String::new() };
         merged.inserted = written(&transaction.query_one(&merge.insert(&unless), &[]).await.doing(doing)?);
         Ok(merged)
+    }
+
+    /// The statements of a merge into a generation.
+    pub(super) fn merge_statements<'a>(
+        &self,
+        name: &TableName,
+        generation: Generation,
+        schema: &'a TableSchema,
+        sql: &'a MergeSql,
+    ) -> Statements<'a> {
+        Statements {
+            table: self.table(name, generation),
+            coming: self.coming_rows(generation),
+            going: self.going_keys(generation),
+            schema,
+            row_hash: &sql.row_hash,
+        }
     }
 
     /// The hashes of all keys that a merge touches; `None` where they are more than `limit`. To be asked before the
@@ -139,6 +145,11 @@ pub(super) struct Statements<'a> {
 }
 
 impl Statements<'_> {
+    /// That the key of a row that comes goes.
+    fn goes(&self) -> String {
+        format!("EXISTS (SELECT FROM {} AS g WHERE {})", self.going, same_key(self.schema, "g", "n"))
+    }
+
     /// The rows that go, before they do.
     fn gone(&self) -> String {
         let Statements { table, going, row_hash, .. } = self;

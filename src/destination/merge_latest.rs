@@ -41,8 +41,7 @@ impl Destination {
         sql: &MergeSql,
         latest_by: &str,
     ) -> Result<MergedLatest> {
-        let (table, coming) = (self.table(name, generation), self.coming_rows(generation));
-        let merge = Statements { table, coming, going: self.going_keys(generation), schema, row_hash: &sql.row_hash };
+        let merge = self.merge_statements(name, generation, schema, sql);
         let ages = Ages { merge: &merge, column: quote(latest_by) };
         let doing = "merge the newest rows";
         let staged = written(&transaction.query_one(&ages.staged(), &[]).await.doing(doing)?);

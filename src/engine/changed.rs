@@ -1,7 +1,5 @@
 //! Changed rows of a source, as a pipeline sees them: through its transform, where it has one.
 
-use std::fmt;
-
 use arrow_array::RecordBatch;
 
 use crate::domain::Result;
@@ -10,15 +8,10 @@ use crate::source::{BatchPlace, ChangedRows, Gone, Narrowed, RowPlace, Scan, Sou
 use crate::transform::{Computed, RowWise};
 
 /// What changed in a source since it was loaded.
+#[derive(Debug)]
 pub(super) struct Changed {
     rows: ChangedRows,
     transform: Option<RowWise>,
-}
-
-impl fmt::Debug for Changed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Changed").field("rows", &self.rows).field("transform", &self.transform).finish()
-    }
 }
 
 impl Changed {

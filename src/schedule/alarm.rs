@@ -81,7 +81,9 @@ fn standing(pipeline: &Pipeline, state: &SyncState) -> (Standing, DateTime<Utc>)
     if let Some(since) = late_since(pipeline, state) {
         return (Standing::Late, since);
     }
-    let may_heal = state.failure.as_ref().is_some_and(|failure| failure.code.retry() != Retry::Never);
+    // A table that was not published because of another one heals as that one does.
+    let may_heal = |code: Code| code.retry() != Retry::Never || code == Code::GroupNotPublished;
+    let may_heal = state.failure.as_ref().is_some_and(|failure| may_heal(failure.code));
     if state.failures >= if may_heal { TOLD_AFTER } else { 1 } {
         return (Standing::Failing, state.failing_since.unwrap_or(state.now));
     }
@@ -184,5 +186,27 @@ fn cause(pipeline: &Pipeline, state: &SyncState) -> (String, String) {
             "no run is due yet, or none has come to its turn".to_owned(),
             "see whether `schedule` and `limits.concurrent_runs` go with `freshness`".to_owned(),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::due::tests::{failed, pipeline};
+    use super::*;
+
+    #[test]
+    fn what_may_heal_is_told_after_the_second_failure_and_what_cannot_after_the_first() {
+        let watched = pipeline("items", Schedule::OnChange);
+        let told =
+            |code| [1, 2].map(|failures| standing(&watched, &failed(100, failures, code)).0 == Standing::Failing);
+        assert_eq!(told(Code::ConnectionLost), [false, true]);
+        assert_eq!(told(Code::DuplicateKey), [true, true]);
+    }
+
+    #[test]
+    fn a_table_held_up_by_another_one_of_its_group_is_told_no_sooner_than_that_one() {
+        let state = |failures| failed(100, failures, Code::GroupNotPublished);
+        let watched = pipeline("items", Schedule::OnChange);
+        assert_eq!([1, 2].map(|failures| standing(&watched, &state(failures)).0), [Standing::Ok, Standing::Failing]);
     }
 }

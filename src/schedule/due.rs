@@ -92,15 +92,15 @@ fn jitter(pipeline: &Pipeline, tick: i64, longest: Duration) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::path::PathBuf;
 
     use super::*;
     use crate::domain::{
-        Code, ColumnRules, Mode, OnBadRow, OnDuplicateKey, OnSchemaChange, ServePolicy, SourceSpec, TableName,
+        Checks, Code, ColumnRules, Mode, OnBadRow, OnDuplicateKey, OnSchemaChange, ServePolicy, SourceSpec, TableName,
     };
 
-    fn pipeline(name: &str, schedule: Schedule) -> Pipeline {
+    pub(in crate::schedule) fn pipeline(name: &str, schedule: Schedule) -> Pipeline {
         Pipeline {
             name: TableName::new(name).unwrap(),
             source: SourceSpec::Auto("lake/items".to_owned()),
@@ -117,7 +117,7 @@ mod tests {
             indexes: Vec::new(),
             grants: Vec::new(),
             freshness: None,
-            checks: crate::domain::Checks::default(),
+            checks: Checks::default(),
             group: None,
             retain: 1,
             timeout: Duration::from_secs(60),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     /// The same whose last runs have failed, the last of them a second after it had begun.
-    fn failed(last: i64, failures: u32, code: Code) -> SyncState {
+    pub(in crate::schedule) fn failed(last: i64, failures: u32, code: Code) -> SyncState {
         let failure = FailedRun {
             run: 7,
             ended_at: at(last + 1),

@@ -49,14 +49,18 @@ impl DeltaLog {
 
     /// Writes the next commit.
     pub(crate) fn commit(&self, actions: &[Value]) {
-        let lines: Vec<String> = actions.iter().map(Value::to_string).collect();
-        std::fs::write(self.commit_file(self.version() + 1), lines.join("\n")).unwrap();
+        self.replace(self.version() + 1, actions);
     }
 
     /// Changes what a commit says.
     pub(crate) fn amend(&self, version: u64, change: impl Fn(&mut Value)) {
         let mut actions = self.actions(version);
         actions.iter_mut().for_each(change);
+        self.replace(version, &actions);
+    }
+
+    /// Writes a commit anew.
+    pub(crate) fn replace(&self, version: u64, actions: &[Value]) {
         let lines: Vec<String> = actions.iter().map(Value::to_string).collect();
         std::fs::write(self.commit_file(version), lines.join("\n")).unwrap();
     }

@@ -49,10 +49,11 @@ pub(super) fn since(table: &Table, location: &Location, loaded: &SourceVersion) 
     let Some(commits) = commits::read(location, from + 1..=to)? else {
         return Ok(Found::Unknown(format!("the log no longer holds every commit since version {from}")));
     };
-    if commits.iter().any(|commit| commit.sets_metadata) && !same_columns(table, location, from)? {
+    let net = Net::of(commits);
+    if net.sets_metadata && !same_columns(table, location, from)? {
         return Ok(Found::Unknown("the columns of the source have changed".to_owned()));
     }
-    Net::of(commits).files(table, location)
+    net.files(table, location)
 }
 
 /// Whether the table had the same columns, found in the same way in its files, at an earlier version.
@@ -75,6 +76,8 @@ fn same_columns(table: &Table, location: &Location, from: Version) -> Result<boo
 struct Net {
     paths: BTreeMap<String, AtPath>,
     feed: Vec<LoggedFile>,
+    /// Whether columns or properties of the table were set.
+    sets_metadata: bool,
 }
 
 /// What happened to one file: it may have been removed and added with another deletion vector.
@@ -88,6 +91,7 @@ impl Net {
     fn of(commits: Vec<Commit>) -> Net {
         let mut net = Net::default();
         for commit in commits {
+            net.sets_metadata |= commit.sets_metadata;
             if !commit.feed.is_empty() {
                 net.feed.extend(commit.feed);
                 continue;
@@ -128,11 +132,12 @@ impl Net {
         Ok(Found::Files(FoundFiles { files, identity, summary }))
     }
 
-    /// How rows are told apart, where the table tracks them and all rows of all files count. The files are in the order
-    /// in which [`Net::files`] lists them.
+    /// How rows are told apart, where the table has tracked them all the time, under the same names of columns, and all
+    /// rows of all files count. The files are in the order in which [`Net::files`] lists them.
     fn identity(&self, table: &Table) -> Option<RowIdentity> {
         let properties = table.snapshot.table_configuration().metadata().configuration();
-        if properties.get("delta.enableRowTracking").map(String::as_str) != Some("true") || !self.feed.is_empty() {
+        let is_tracked = properties.get("delta.enableRowTracking").is_some_and(|enabled| enabled == "true");
+        if !is_tracked || self.sets_metadata || !self.feed.is_empty() {
             return None;
         }
         let column = |which: &str| properties.get(&format!("delta.rowTracking.materialized{which}ColumnName")).cloned();
