@@ -29,6 +29,7 @@ mod lineitem;
 mod lineitem_refresh;
 mod logins;
 mod parquet_refresh;
+mod pin;
 mod postgres_connect;
 mod postgres_embedded;
 mod postgres_tls;

@@ -68,6 +68,8 @@ pub(super) enum Command {
     Resume(NameArgs),
     /// Compare a whole published table with its source now.
     Verify(NameArgs),
+    /// Write down the columns and the key that a table promises its readers; syncs are held to it.
+    Pin(NameArgs),
     /// End a table: its view, its generations, its entry in the API.
     Drop(DropArgs),
     /// Print a JSON Schema for editors.
@@ -211,4 +213,6 @@ pub(super) enum SchemaOf {
     Pipeline,
     /// `lakegate.yaml`.
     Project,
+    /// The contract of a table, in `schemas/tables/`.
+    Table,
 }

@@ -11,6 +11,7 @@ mod init;
 mod interrupt;
 mod key_candidates;
 mod pause;
+mod pin;
 mod plan;
 mod preview;
 mod printer;
@@ -150,6 +151,7 @@ async fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<(), Ended>
         Command::Pause(args) => pause::pause(&context, args).await,
         Command::Resume(args) => pause::resume(&context, args).await,
         Command::Verify(args) => verify::run(&context, args).await,
+        Command::Pin(args) => pin::run(&context, args).await,
         Command::Drop(args) => drop::run(&context, args).await,
         Command::Schema(args) => schema::run(&context, args),
         Command::Doctor(args) => doctor::run(&context, args).await,

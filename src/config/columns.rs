@@ -28,23 +28,6 @@ section! {
     later []
 }
 
-/// The types that `types` may name besides `numeric(p,s)`.
-const TYPES: [ScalarType; 14] = [
-    ScalarType::Boolean,
-    ScalarType::Int16,
-    ScalarType::Int32,
-    ScalarType::Int64,
-    ScalarType::Float32,
-    ScalarType::Float64,
-    ScalarType::Text,
-    ScalarType::Bytea,
-    ScalarType::Date,
-    ScalarType::Time,
-    ScalarType::Timestamp,
-    ScalarType::Timestamptz,
-    ScalarType::Interval,
-    ScalarType::Uuid,
-];
 /// Other names of the same types, which Postgres or the lake use.
 const SYNONYMS: [(&str, &str); 14] = [
     ("string", "text"),
@@ -109,21 +92,11 @@ impl Setting for TypeName {
         let text = reader.scalar(node, "a type of Postgres")?;
         let name = text.text.as_str();
         let known: Vec<&str> = type_names().collect();
-        if is_numeric(name) || known.contains(&name) {
+        let is_numeric = || name.contains(',') && ScalarType::named(name).is_some();
+        if known.contains(&name) || is_numeric() {
             return Some(TypeName(text.text));
         }
-        let base = name.split('(').next().unwrap_or_default().trim().to_lowercase();
-        let synonym = SYNONYMS.iter().find(|(synonym, _)| *synonym == base);
-        let hint = match synonym {
-            _ if name.contains('(') && !name.contains(')') => {
-                Some("within { }, write `\"numeric(12,2)\"` in quotes".to_owned())
-            }
-            _ if base == "numeric" || base == "decimal" => None,
-            Some((_, known)) => Some(format!("did you mean `{known}`?")),
-            None => did_you_mean(name, &known).filter(|_| !text.untyped),
-        };
-        let hint =
-            hint.unwrap_or_else(|| format!("use one of {} and `numeric(p,s)` of up to 76 digits", known.join(", ")));
+        let hint = type_hint(name, text.untyped);
         reader.invalid(&node.place, &format!("{} is not a type that a column can have", text.shown()), hint)
     }
 
@@ -134,17 +107,21 @@ impl Setting for TypeName {
 
 /// The names of all types but `numeric(p,s)`.
 fn type_names() -> impl Iterator<Item = &'static str> {
-    TYPES.iter().map(|known| known.sql_name()).chain(["jsonb"])
+    ScalarType::PLAIN.iter().map(|known| known.sql_name()).chain(["jsonb"])
 }
 
-/// `numeric(precision,scale)`, up to 76 digits.
-fn is_numeric(name: &str) -> bool {
-    let inside = name.strip_prefix("numeric(").and_then(|rest| rest.strip_suffix(')'));
-    let parts = inside.and_then(|inside| inside.split_once(','));
-    let number =
-        |text: &str| text.trim().parse::<u8>().ok().filter(|_| text.trim().bytes().all(|b| b.is_ascii_digit()));
-    match parts.map(|(precision, scale)| (number(precision), number(scale))) {
-        Some((Some(precision), Some(scale))) => (1..=76).contains(&precision) && scale <= precision,
-        _ => false,
-    }
+/// What to write in place of a name that is no type; `from_variable` where the text is not in the file.
+pub(super) fn type_hint(name: &str, from_variable: bool) -> String {
+    let known: Vec<&str> = type_names().collect();
+    let base = name.split('(').next().unwrap_or_default().trim().to_lowercase();
+    let synonym = SYNONYMS.iter().find(|(synonym, _)| *synonym == base);
+    let hint = match synonym {
+        _ if name.contains('(') && !name.contains(')') => {
+            Some("within { }, write `\"numeric(12,2)\"` in quotes".to_owned())
+        }
+        _ if base == "numeric" || base == "decimal" => None,
+        Some((_, known)) => Some(format!("did you mean `{known}`?")),
+        None => did_you_mean(name, &known).filter(|_| !from_variable),
+    };
+    hint.unwrap_or_else(|| format!("use one of {} and `numeric(p,s)` of up to 76 digits", known.join(", ")))
 }

@@ -1,9 +1,10 @@
-//! The JSON Schemas of both files, made from the same declarations that read them.
+//! The JSON Schemas of the files, made from the same declarations that read them.
 //!
 //! Keys that are not built yet are left out, so that editors do not offer them.
 
 use serde_json::{Map, Value as Json, json};
 
+use super::contract::ContractFile;
 use super::pipeline::PipelineFile;
 use super::project::ProjectFile;
 use super::reader::Setting;
@@ -18,6 +19,12 @@ pub fn pipeline() -> Json {
 #[must_use]
 pub fn project() -> Json {
     document("Lakegate project", ProjectFile::schema())
+}
+
+/// The JSON Schema (2020-12) of a file in `schemas/tables/`.
+#[must_use]
+pub fn table() -> Json {
+    document("Lakegate contract of a table", ContractFile::schema())
 }
 
 fn document(title: &str, schema: Json) -> Json {

@@ -1,6 +1,6 @@
 //! Configuration: YAML files and environment variables → a validated [`Project`].
 //!
-//! [`load`] reads `lakegate.yaml` and the pipeline files, and either returns the whole project or every problem of
+//! [`load`] reads `lakegate.yaml`, the pipeline files and the contracts of their tables, and either returns the whole project or every problem of
 //! every file, each with its place. What stands where decides: a pipeline's own key, else the `LAKEGATE_DEFAULTS_…`
 //! variable, else `defaults` in `lakegate.yaml`, else the built-in default; for the project's settings the
 //! `LAKEGATE_…` variable, else the file, else the built-in default.
@@ -11,6 +11,7 @@
 
 mod checks;
 mod columns;
+mod contract;
 mod environment;
 mod fill;
 pub mod json_schema;
@@ -35,6 +36,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+pub use contract::contract_text;
 pub use environment::Environment;
 pub use problem::{Problem, Problems};
 
@@ -75,15 +77,19 @@ pub fn load(dir: &Path, env: &Environment) -> Result<Loaded, Problems> {
     }
     let mut reader = Reader::new(env, dir);
     let mut root = read_optional(PROJECT_FILE, &mut reader).unwrap_or_else(empty);
-    let (problems, warnings) = overrides::apply(&mut root, env, &paths);
+    let (problems, mut warnings) = overrides::apply(&mut root, env, &paths);
     reader.problems.extend(problems);
     let mut file = ProjectFile::read(&root, &mut reader).unwrap_or_default().preset(&mut reader);
     let defaults = file.defaults.take().map(|defaults| defaults.value).unwrap_or_default();
     let files = pipeline_files(&file, &mut reader);
     let settings = project::settle(file, &mut reader);
-    let pipelines = pipelines(&files, &defaults, &mut reader);
+    let mut pipelines = pipelines(&files, &defaults, &mut reader);
+    for pipeline in &mut pipelines {
+        pipeline.contract = contract::of(pipeline, &mut reader);
+    }
     match settings {
         Some(settings) if reader.problems.is_empty() => {
+            warnings.extend(contract::strays(dir, &pipelines));
             Ok(Loaded { project: assemble(dir, settings, pipelines), warnings })
         }
         _ => Err(Problems::new(reader.problems)),

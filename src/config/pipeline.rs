@@ -248,6 +248,7 @@ pub(super) fn read(node: &Node, file: &str, defaults: &Defaults, reader: &mut Re
         on_duplicate_key: keys.on_duplicate_key?.value,
         on_bad_row: keys.on_bad_row?.value,
         on_schema_change: keys.on_schema_change?.value,
+        contract: None,
         checks: checks::checks(keys.checks?.value, reader)?,
         allow_empty: keys.allow_empty?.value,
         verify: keys.verify.map(|verify| verify.value),

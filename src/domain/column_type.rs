@@ -59,6 +59,42 @@ pub enum ColumnType {
 }
 
 impl ScalarType {
+    /// All types that need nothing besides their name: all but `numeric`.
+    pub const PLAIN: [ScalarType; 14] = [
+        ScalarType::Boolean,
+        ScalarType::Int16,
+        ScalarType::Int32,
+        ScalarType::Int64,
+        ScalarType::Float32,
+        ScalarType::Float64,
+        ScalarType::Text,
+        ScalarType::Bytea,
+        ScalarType::Date,
+        ScalarType::Time,
+        ScalarType::Timestamp,
+        ScalarType::Timestamptz,
+        ScalarType::Interval,
+        ScalarType::Uuid,
+    ];
+
+    /// The type of this name: as in DDL, or `numeric(precision,scale)` with 1 to 76 digits. Upper and lower case are the
+    /// same.
+    #[must_use]
+    pub fn named(spelling: &str) -> Option<ScalarType> {
+        let spelling = spelling.trim().to_ascii_lowercase();
+        if let Some(digits) = spelling.strip_prefix("numeric(").and_then(|rest| rest.strip_suffix(')')) {
+            let (precision, scale) = digits.split_once(',').unwrap_or((digits, "0"));
+            let number = |text: &str| {
+                let text = text.trim();
+                text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u8>().ok()).flatten()
+            };
+            let (precision, scale) = (number(precision)?, number(scale)?);
+            let fits = (1..=76).contains(&precision) && scale <= precision;
+            return fits.then_some(ScalarType::Numeric { precision, scale });
+        }
+        ScalarType::PLAIN.into_iter().find(|scalar| scalar.sql_name() == spelling)
+    }
+
     /// The name in DDL, never with precision or length.
     #[must_use]
     pub const fn sql_name(self) -> &'static str {
@@ -112,6 +148,17 @@ impl ScalarType {
 }
 
 impl ColumnType {
+    /// The type that is spelled like that, as [`Display`](fmt::Display) spells it.
+    #[must_use]
+    pub fn named(spelling: &str) -> Option<ColumnType> {
+        let spelling = spelling.trim();
+        match spelling.strip_suffix("[]") {
+            Some(element) => ScalarType::named(element).map(ColumnType::Array),
+            None if spelling.eq_ignore_ascii_case("jsonb") => Some(ColumnType::Jsonb),
+            None => ScalarType::named(spelling).map(ColumnType::Scalar),
+        }
+    }
+
     /// The name in DDL.
     #[must_use]
     pub fn sql_name(self) -> String {
@@ -139,6 +186,30 @@ impl fmt::Display for ColumnType {
             ColumnType::Scalar(ScalarType::Numeric { precision, scale }) => write!(f, "numeric({precision},{scale})"),
             ColumnType::Array(ScalarType::Numeric { precision, scale }) => write!(f, "numeric({precision},{scale})[]"),
             other => f.write_str(&other.sql_name()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_is_found_by_the_name_that_it_is_shown_under() {
+        let digits = (1..=76).flat_map(|precision| (0..=precision).map(move |scale| (precision, scale)));
+        let numeric = digits.map(|(precision, scale)| ScalarType::Numeric { precision, scale });
+        for scalar in ScalarType::PLAIN.into_iter().chain(numeric) {
+            for ty in [ColumnType::Scalar(scalar), ColumnType::Array(scalar), ColumnType::Jsonb] {
+                assert_eq!(ColumnType::named(&ty.to_string()), Some(ty));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_type_is_not_found() {
+        for spelling in ["", "[]", "numeric", "numeric()", "numeric(77,0)", "numeric(3,4)", "numeric(+3,1)", "text[][]"]
+        {
+            assert_eq!(ColumnType::named(spelling), None, "{spelling}");
         }
     }
 }

@@ -108,6 +108,7 @@ codes! {
     EmptySource = 2014, "The source is empty", User, Never;
     SchemaChanged = 2015, "The source's schema has changed", User, Never;
     UnsupportedUri = 2016, "The source's address is not understood", User, Never;
+    ContractBroken = 2017, "The source no longer fits what the table promises", User, Never;
 
     NulInText = 3001, "Text contains the character NUL", User, Never;
     OutOfRange = 3002, "A value is out of range", User, Never;

@@ -4,6 +4,7 @@
 
 mod checks;
 mod column_type;
+mod contract;
 mod duration;
 mod error;
 mod generation;
@@ -20,6 +21,7 @@ mod table_schema;
 
 pub use checks::{Checks, RowCountCheck, SqlCheck};
 pub use column_type::{ColumnType, ScalarType};
+pub use contract::{Contract, PinnedColumn};
 pub use duration::{DURATION_UNITS, spell_duration};
 pub use error::{Blame, Code, Error, Result, Retry};
 pub use generation::Generation;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::{Checks, Schedule, TableName};
+use super::{Checks, Contract, Schedule, TableName};
 
 /// One table sync, validated: what `pipelines/<name>.yaml` declares, with the project's defaults filled in.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub struct Pipeline {
     pub on_bad_row: OnBadRow,
     /// What becomes of a source whose columns have changed since the last publish.
     pub on_schema_change: OnSchemaChange,
+    /// What the table promises its readers, where it is pinned.
+    pub contract: Option<Contract>,
     /// What must hold of a new state before it is published.
     pub checks: Checks,
     /// Whether an empty source may empty the table.

@@ -128,39 +128,12 @@ fn is_possible(from: ScalarType, to: ScalarType) -> bool {
     }
 }
 
-/// Reads `bigint`, `numeric(18,2)`, `jsonb` and so on, as `ScalarType::sql_name` spells them.
+/// Reads `bigint`, `numeric(18,2)`, `jsonb` and so on, as [`ColumnType`] is shown.
 fn parse_type(spelling: &str) -> Option<Declared> {
-    let spelling = spelling.trim().to_ascii_lowercase();
-    if let Some(digits) = spelling.strip_prefix("numeric(").and_then(|rest| rest.strip_suffix(')')) {
-        let (precision, scale) = digits.split_once(',').unwrap_or((digits, "0"));
-        let (precision, scale): (u8, u8) = (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
-        return ((1..=76).contains(&precision) && scale <= precision)
-            .then_some(Declared::Column(ColumnType::Scalar(ScalarType::Numeric { precision, scale })));
+    if spelling.trim().eq_ignore_ascii_case("numeric") {
+        return Some(Declared::AnyNumeric);
     }
-    const PLAIN: [ScalarType; 14] = [
-        ScalarType::Boolean,
-        ScalarType::Int16,
-        ScalarType::Int32,
-        ScalarType::Int64,
-        ScalarType::Float32,
-        ScalarType::Float64,
-        ScalarType::Text,
-        ScalarType::Bytea,
-        ScalarType::Date,
-        ScalarType::Time,
-        ScalarType::Timestamp,
-        ScalarType::Timestamptz,
-        ScalarType::Interval,
-        ScalarType::Uuid,
-    ];
-    match spelling.as_str() {
-        "numeric" => Some(Declared::AnyNumeric),
-        "jsonb" => Some(Declared::Column(ColumnType::Jsonb)),
-        other => PLAIN
-            .into_iter()
-            .find(|scalar| scalar.sql_name() == other)
-            .map(|scalar| Declared::Column(ColumnType::Scalar(scalar))),
-    }
+    ColumnType::named(spelling).map(Declared::Column)
 }
 
 impl Cast {

@@ -95,19 +95,22 @@ async fn follow(
     if !view_stands {
         return snapshot("the published view has to be made anew");
     }
+    let moved = format!("the source moved from version {} to {}", live.source.version, version.version);
+    if live.schema.columns != mapping.schema.columns {
+        let still = live.source.version == version.version;
+        let why = if still { "the columns that are taken" } else { "the columns of the source" };
+        let moved = if still { String::new() } else { format!("{moved}; ") };
+        return Ok(Choice::new(RunMode::Snapshot, format!("{moved}{why} have changed")));
+    }
     if live.source.version == version.version {
         if !live.source.is_same_state(version) {
             return snapshot(OTHER_HISTORY);
         }
         return Ok(Choice::new(RunMode::Noop, format!("the source is still at version {}", version.version)));
     }
-    let moved = format!("the source moved from version {} to {}", live.source.version, version.version);
     let because = |why: &str| Ok(Choice::new(RunMode::Snapshot, format!("{moved}; {why}")));
     if pipeline.mode == Mode::Snapshot {
         return snapshot(&moved);
-    }
-    if live.schema.columns != mapping.schema.columns {
-        return because("the columns of the source have changed");
     }
     let changes = match source.changes_since(&live.source).await? {
         Changes::None => return Ok(Choice::new(RunMode::Noop, format!("{moved} without a change of data"))),

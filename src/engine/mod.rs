@@ -7,6 +7,7 @@
 mod changed;
 mod checks;
 mod choose;
+mod columns;
 mod copy;
 mod differing;
 mod drop_table;

@@ -6,18 +6,18 @@ use serde::Serialize;
 
 use crate::destination::{Dependent, Facts, Shown, ViewChange};
 use crate::domain::{
-    Code, Error, Generation, OnSchemaChange, Pipeline, Result, RunMode, SourcePin, SourceSpec, TableName, TableSchema,
+    Code, Error, Generation, Pipeline, Result, RunMode, SourcePin, SourceSpec, TableName, TableSchema,
 };
-use crate::encode::{Mapping, plan_columns};
+use crate::encode::Mapping;
 use crate::postgres::{Purpose, Session};
 use crate::source::{Source, SourceSize};
 use crate::store::LoadedGeneration;
-use crate::transform::Transform;
 
 use super::changed::Changed;
 use super::choose::{Choice, choose};
+use super::columns::Taken;
 use super::fingerprint::fingerprint;
-use super::schema_change::{self, SchemaChange};
+use super::schema_change::SchemaChange;
 use super::{Engine, SyncRequest};
 
 /// Bytes of a row in Postgres besides its values: header, item pointer, alignment, its entry in the key's index.
@@ -157,15 +157,6 @@ impl Engine {
         Ok(Arc::new(Source::open_after(&spec, &self.sources, record).await?))
     }
 
-    /// The columns that the pipeline's rules make of the source's or of the transform's.
-    pub(super) async fn map_columns(&self, pipeline: &Pipeline, source: &Arc<Source>) -> Result<Mapping> {
-        let schema = match &pipeline.transform {
-            None => Arc::clone(source.schema()),
-            Some(sql) => Transform::plan(Arc::clone(source), sql, 1, self.run_budget()).await?.schema(),
-        };
-        plan_columns(&schema, &pipeline.columns, &pipeline.primary_key)
-    }
-
     /// Decides what becomes of a source that has been opened.
     pub(super) async fn decide(
         &self,
@@ -175,7 +166,6 @@ impl Engine {
         source: Arc<Source>,
     ) -> Result<Decided> {
         let name = &pipeline.name;
-        let mut mapping = self.map_columns(pipeline, &source).await?;
         let published = if self.prepared { self.control.published(&**session, name).await? } else { None };
         let live = match &published {
             Some(published) => self.control.generation(&**session, published.generation).await?,
@@ -183,17 +173,7 @@ impl Engine {
         };
         let fingerprint = fingerprint(pipeline);
         let same_definition = live.as_ref().is_some_and(|live| live.fingerprint == fingerprint);
-        let mut change = SchemaChange::default();
-        let mut ignored = Vec::new();
-        if let Some(live) = &live {
-            // A changed definition may ask for more columns: then they are not the source's news.
-            if pipeline.on_schema_change == OnSchemaChange::Ignore && same_definition {
-                ignored = mapping.retain(|name| live.schema.position(name).is_some());
-            }
-            mapping.reorder(&schema_change::keep_order(&live.schema, &mapping.schema.columns));
-            change = schema_change::compare(&live.schema, &mapping.schema);
-            schema_change::check(name, &change, pipeline.on_schema_change, same_definition)?;
-        }
+        let Taken { mapping, change, warnings } = self.take_columns(pipeline, &source, live.as_ref()).await?;
         check_names_of_columns(pipeline, &mapping.schema)?;
         let facts =
             self.destination.preflight(session, name, &mapping.schema, &pipeline.grants, published.is_some()).await?;
@@ -201,8 +181,7 @@ impl Engine {
         let live_now = live.as_ref();
         let choice = choose(pipeline, live_now, &source, &mapping, same_definition, view_stands, request).await?;
         let mut plan = self.describe(pipeline, &source, &mapping, &choice, &facts, live.as_ref(), &change);
-        let left_out = |name| format!("the source's new column `{name}` is left out (`on_schema_change: ignore`)");
-        plan.warnings.extend(ignored.iter().map(left_out));
+        plan.warnings.extend(warnings);
         self.check_disk(&plan)?;
         Ok(Decided { plan, source, mapping, fingerprint, live, changes: choice.changes })
     }

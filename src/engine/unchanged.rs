@@ -36,8 +36,9 @@ impl Engine {
         if let Some(kept) = &member.request.republish {
             return Ok(Found::Kept(Box::new(kept.clone())));
         }
-        let version = self.record_attempt(session, member).await?;
-        if let Some(unchanged) = self.unchanged(session, member, version).await? {
+        let definition = definition(member.pipeline);
+        let version = self.record_attempt(session, member, &definition).await?;
+        if let Some(unchanged) = self.unchanged(session, member, &definition, version).await? {
             return Ok(Found::Unchanged(Box::new(unchanged)));
         }
         self.open_for(session, member.pipeline, member.request).await.map(Found::Opened)
@@ -45,7 +46,12 @@ impl Engine {
 
     /// Writes down what the run is made of, so that what it refuses is known. Returns the version of the source as it
     /// begins; `None` where the source does not say, which is for the plan to explain.
-    async fn record_attempt(&self, session: &Session, member: Member<'_>) -> Result<Option<SourceVersion>> {
+    async fn record_attempt(
+        &self,
+        session: &Session,
+        member: Member<'_>,
+        definition: &str,
+    ) -> Result<Option<SourceVersion>> {
         let Member { pipeline, request, held, .. } = member;
         let version = match &request.at {
             Some(_) => None,
@@ -56,7 +62,7 @@ impl Engine {
                 Err(_) => None,
             },
         };
-        self.control.record_attempt(&**session, held.run, &definition(pipeline), version.as_ref()).await?;
+        self.control.record_attempt(&**session, held.run, definition, version.as_ref()).await?;
         Ok(version)
     }
 
@@ -65,6 +71,7 @@ impl Engine {
         &self,
         session: &Session,
         member: Member<'_>,
+        definition: &str,
         version: Option<SourceVersion>,
     ) -> Result<Option<Unchanged>> {
         let Member { pipeline, request, .. } = member;
@@ -74,7 +81,9 @@ impl Engine {
         if live.fingerprint != fingerprint(pipeline) {
             return Ok(None);
         }
-        Ok(version.is_same_state(&live.source).then_some(Unchanged { published, live, version }))
+        let stands = version.is_same_state(&live.source)
+            && self.takes_same_columns(session, pipeline, definition, &live).await?;
+        Ok(stands.then_some(Unchanged { published, live, version }))
     }
 
     /// Prepares the end of a run of an unchanged source: it is noted as checked, and a changed serve policy or new grants

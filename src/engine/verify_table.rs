@@ -54,7 +54,7 @@ impl Engine {
         let live = self.live(&session, pipeline).await?;
         let source = self.source_of(pipeline, &live).await?;
         let mut mapping = self.map_columns(pipeline, &source).await?;
-        if pipeline.on_schema_change == OnSchemaChange::Ignore {
+        if pipeline.on_schema_change == OnSchemaChange::Ignore || pipeline.contract.is_some() {
             mapping.retain(|name| live.schema.position(name).is_some());
         }
         mapping.reorder(&schema_change::keep_order(&live.schema, &mapping.schema.columns));

@@ -112,6 +112,7 @@ pub(super) mod tests {
             on_duplicate_key: OnDuplicateKey::Fail,
             on_bad_row: OnBadRow::Fail,
             on_schema_change: OnSchemaChange::Fail,
+            contract: None,
             allow_empty: false,
             verify: None,
             indexes: Vec::new(),

@@ -164,6 +164,14 @@ impl Control {
         Ok(states)
     }
 
+    /// The hash of the definition under which a pipeline was last brought to the state of its source, or found there.
+    pub async fn last_definition(&self, client: &impl GenericClient, pipeline: &TableName) -> Result<Option<String>> {
+        let good = "SELECT definition FROM {control}.runs WHERE pipeline = $1 AND state IN ('succeeded', 'skipped') \
+            AND source_version IS NOT NULL ORDER BY run DESC LIMIT 1";
+        let row = client.query_opt(&self.sql(good), &[&pipeline.as_str()]).await.doing("read the last definition")?;
+        Ok(row.and_then(|row| row.get(0)))
+    }
+
     /// Notes of a run what it is made of: the definition of its pipeline, by its hash, and where it is known the version
     /// of the source as it begins, so that a failure says what was refused.
     pub async fn record_attempt(

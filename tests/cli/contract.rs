@@ -9,7 +9,7 @@ use super::items;
 use crate::support::project::{TestProject, eventually};
 use crate::support::shown::steady;
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 22] = [
     "init",
     "sample",
     "preview",
@@ -28,6 +28,7 @@ const COMMANDS: [&str; 21] = [
     "pause",
     "resume",
     "verify",
+    "pin",
     "drop",
     "schema",
     "doctor",

@@ -1,6 +1,7 @@
 //! Whole projects through [`load`](super::load).
 
 mod bad;
+mod contract;
 mod good;
 mod project_id;
 mod properties;

@@ -9,7 +9,12 @@ use crate::config::json_schema;
 
 #[test]
 fn the_schemas_in_the_repository_are_up_to_date() {
-    for (name, schema) in [("pipeline.json", json_schema::pipeline()), ("project.json", json_schema::project())] {
+    let schemas = [
+        ("pipeline.json", json_schema::pipeline()),
+        ("project.json", json_schema::project()),
+        ("table.json", json_schema::table()),
+    ];
+    for (name, schema) in schemas {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas").join(name);
         let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
         if env::var_os("LAKEGATE_TEST_BLESS").is_some() {
@@ -32,4 +37,5 @@ fn every_property_is_described_and_no_later_key_is_offered() {
     }
     check(&json_schema::pipeline(), "pipeline");
     check(&json_schema::project(), "project");
+    check(&json_schema::table(), "table");
 }
