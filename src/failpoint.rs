@@ -21,6 +21,8 @@ pub const BEFORE_PUBLISH: &str = "before_publish";
 pub const BEFORE_PUBLISH_COMMIT: &str = "before_publish_commit";
 /// While changed rows are compared.
 pub const DURING_COMPARE: &str = "during_compare";
+/// After the live generation has got further columns, before rows are compared and staged.
+pub const AFTER_EXTEND: &str = "after_extend";
 /// Inside the transaction of a merge, before any row is changed.
 pub const BEFORE_MERGE: &str = "before_merge";
 /// Inside the transaction of a merge, after its rows are changed.

@@ -229,6 +229,35 @@ async fn samples_are_the_same_rows_on_both_sides_and_together_all_rows() {
 }
 
 #[tokio::test]
+async fn columns_that_came_late_are_hashed_alike_on_both_sides_and_count_for_nothing_while_they_are_null() {
+    let database = TestDatabase::new().await;
+    let session = database.client().await;
+    let sample = fixed_sample(60);
+    let whole = sample.mapping();
+    create(&session, "t", &whole.schema).await;
+    copy(&session, "t", encode(&whole, &sample.batch)).await.unwrap();
+    // The first half of the columns was there, the other half came.
+    let columns = whole.schema.columns.len();
+    let there = columns / 2;
+    let mut late = whole.clone();
+    late.schema.columns[there..].iter_mut().for_each(|column| column.late = true);
+    let expected = hash(&late, &sample.batch, Coverage::Full);
+    assert_eq!(verify(&session, "t", &late.schema, Coverage::Full).await, Ok(expected));
+    assert_ne!(expected.sum, hash(&whole, &sample.batch, Coverage::Full).sum);
+
+    let mut first = whole.clone();
+    first.reorder(&(0..there).collect::<Vec<_>>());
+    let before = hash(&first, &sample.batch, Coverage::Full);
+    assert_ne!(expected.sum, before.sum, "values in late columns count");
+    let fields = sample.batch.schema_ref().fields();
+    let nulls = fields.iter().zip(sample.batch.columns()).enumerate().map(|(at, (field, values))| {
+        if at < there { Arc::clone(values) } else { arrow_array::new_null_array(field.data_type(), values.len()) }
+    });
+    let batch = RecordBatch::try_new(Arc::clone(sample.batch.schema_ref()), nulls.collect()).unwrap();
+    assert_eq!(hash(&late, &batch, Coverage::Full).sum, before.sum);
+}
+
+#[tokio::test]
 async fn the_hash_does_not_depend_on_settings_of_the_session() {
     let database = TestDatabase::new().await;
     let session = database.client().await;

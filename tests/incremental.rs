@@ -319,36 +319,6 @@ async fn a_log_that_was_cleaned_up_leads_to_a_snapshot_or_to_a_refusal() {
 }
 
 #[tokio::test]
-async fn added_columns_arrive_with_a_snapshot() {
-    let mut table = Table::new(4).await;
-    let (_, batch) = LakeTable::numbered(4..5);
-    let extra: arrow_array::ArrayRef = std::sync::Arc::new(arrow_array::Int64Array::from(vec![1]));
-    let columns = [("id", batch.column(0).clone()), ("name", batch.column(1).clone()), ("extra", extra)];
-    table.lake.append_columns(vec![arrow_array::RecordBatch::try_from_iter(columns).unwrap()]).await;
-    let outcome = table.expect("snapshot", [5, 0, 0]).await;
-    assert!(reason(&outcome).ends_with("the columns of the source have changed"), "{outcome}");
-    table.lake.delete("id = 4").await;
-    table.expect("merge", [0, 0, 1]).await;
-}
-
-#[tokio::test]
-async fn added_columns_are_left_out_where_they_are_to_be_ignored() {
-    let mut table = Table::with(4, &[], "on_schema_change: ignore\n").await;
-    let (_, batch) = LakeTable::numbered(4..5);
-    let extra: arrow_array::ArrayRef = std::sync::Arc::new(arrow_array::Int64Array::from(vec![1]));
-    let columns = [("id", batch.column(0).clone()), ("name", batch.column(1).clone()), ("extra", extra)];
-    table.lake.append_columns(vec![arrow_array::RecordBatch::try_from_iter(columns).unwrap()]).await;
-    let plan = table.project.run(&["plan", "items", "--output", "json"]).await.ok().json().remove(0);
-    let warning = "the source's new column `extra` is left out (`on_schema_change: ignore`)";
-    assert_eq!(plan["warnings"], serde_json::json!([warning]));
-    table.expect("snapshot", [5, 0, 0]).await;
-    table.lake.delete("id = 4").await;
-    table.expect("merge", [0, 0, 1]).await;
-    let view = "SELECT FROM information_schema.columns WHERE table_schema = 'lake' AND table_name = 'items'";
-    assert_eq!(table.project.sql().await.query(view, &[]).await.unwrap().len(), 2);
-}
-
-#[tokio::test]
 async fn runs_that_nobody_looks_for_any_more_are_removed() {
     let table = Table::new(3).await;
     let sql = table.project.sql().await;

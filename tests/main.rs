@@ -41,6 +41,7 @@ mod restored_table;
 mod retire;
 mod retry;
 mod sample;
+mod schema_in_place;
 mod serve_http;
 mod serve_json;
 mod serve_pages;

@@ -7,6 +7,7 @@
 mod checks;
 mod copy;
 mod duplicates;
+mod extend;
 mod generation_table;
 mod index;
 mod merge;

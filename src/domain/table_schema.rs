@@ -18,6 +18,10 @@ pub struct Column {
     /// The lake's description of the column.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+    /// Whether it was added to a generation that was loaded without it. Null in such a column counts for nothing in the
+    /// hash of a row, so that the sum over the rows that were there stays what it was.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub late: bool,
 }
 
 /// Columns in their order, and which of them make the primary key.

@@ -50,6 +50,9 @@ pub fn hash_sql(schema: &TableSchema, quote: impl Fn(&str) -> String) -> String 
     let (mut links, mut chain) = (Links::default(), None);
     for (at, column) in schema.columns.iter().enumerate() {
         match column.ty {
+            _ if column.late => {
+                hashes.push(format!("coalesce({}, 0)", value_hash(column, &Seeds::of_column(at), &quote)));
+            }
             ColumnType::Scalar(ty) if can_be_linked(column.ty) => {
                 let seed = match links.next() {
                     Some(seed) => {

@@ -113,7 +113,7 @@ pub fn plan_columns(source: &Schema, rules: &ColumnRules, primary_key: &[String]
         let name = rules.rename.get(field.name()).unwrap_or(field.name()).clone();
         let comment = field.metadata().get(COMMENT_METADATA_KEY).cloned();
         let nullable = field.is_nullable();
-        schema.columns.push(Column { name, source: field.name().clone(), ty, nullable, comment });
+        schema.columns.push(Column { name, source: field.name().clone(), ty, nullable, comment, late: false });
         columns.push(MappedColumn { source: index, field: Arc::clone(field), conversion });
     }
     check_names(&schema)?;

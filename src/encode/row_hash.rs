@@ -1,7 +1,8 @@
 //! The proof that values arrived: one 64-bit hash per row over all columns, summed over the rows.
 //!
 //! The hash of a row goes from column to column, each value's hash seeded by what came before; columns whose hashes
-//! take several seeds are combined by XOR, with seeds of their positions. So values in the wrong column or the wrong row do not
+//! take several seeds are combined by XOR, with seeds of their positions, and so are those that a generation did not have
+//! when it was loaded, where null counts for nothing. So values in the wrong column or the wrong row do not
 //! cancel out. Here it is computed from the Arrow values, never from what was
 //! encoded; in Postgres, by [`super::verify_sql`], from what is stored.
 
@@ -174,7 +175,11 @@ impl<'m> RowHasher<'m> {
         self.hashes.resize(self.rows.len(), 0);
         let mut links = Links::default();
         for index in 0..self.mapping.schema.columns.len() {
-            match (self.mapping.schema.columns.get(index).map(|column| column.ty), batch.columns.get(index)) {
+            let column = self.mapping.schema.columns.get(index);
+            match (column.map(|column| column.ty), batch.columns.get(index)) {
+                _ if column.is_some_and(|column| column.late) => {
+                    self.hash(batch, index, Seeds { null: 0, ..Seeds::of_column(index) })?;
+                }
                 (Some(ColumnType::Scalar(ty)), Some(values)) if column_hash::can_be_linked(ColumnType::Scalar(ty)) => {
                     if let Some(seed) = links.next() {
                         xor_into(&mut self.hashes, &self.chain);

@@ -10,14 +10,14 @@
 use std::sync::Arc;
 
 use crate::domain::{Code, Error, Mode, OnDuplicateKey, Pipeline, Result, RunMode};
-use crate::encode::Mapping;
 use crate::source::{Changes, OTHER_HISTORY, Source};
 use crate::store::LoadedGeneration;
 
 use crate::transform::RowWise;
 
-use super::SyncRequest;
 use super::changed::Changed;
+use super::columns::Taken;
+use super::{SyncRequest, schema_change};
 
 /// How many times the bytes of the whole source its changes may have to be read in place. Files that are rewritten are
 /// read before and after, and comparing them costs much less than storing them.
@@ -50,7 +50,7 @@ pub(super) async fn choose(
     pipeline: &Pipeline,
     live: Option<&LoadedGeneration>,
     source: &Arc<Source>,
-    mapping: &Mapping,
+    taken: &Taken,
     same_definition: bool,
     view_stands: bool,
     request: &SyncRequest,
@@ -61,7 +61,7 @@ pub(super) async fn choose(
     if request.full {
         return Ok(Choice::new(RunMode::Snapshot, "a full load was asked for"));
     }
-    let choice = follow(pipeline, live, source, mapping, same_definition, view_stands).await?;
+    let choice = follow(pipeline, live, source, taken, same_definition, view_stands).await?;
     if choice.mode == RunMode::Snapshot && pipeline.mode == Mode::Incremental {
         return Err(not_incremental(pipeline, &choice.reason));
     }
@@ -80,11 +80,12 @@ async fn follow(
     pipeline: &Pipeline,
     live: &LoadedGeneration,
     source: &Arc<Source>,
-    mapping: &Mapping,
+    taken: &Taken,
     same_definition: bool,
     view_stands: bool,
 ) -> Result<Choice> {
     let version = source.version();
+    let extends = taken.in_place.as_ref().is_some_and(|schema| *schema != live.schema);
     let snapshot = |reason: &str| Ok(Choice::new(RunMode::Snapshot, reason));
     if live.source.table_id != version.table_id {
         return snapshot("the source is another table than the one that was loaded");
@@ -96,23 +97,30 @@ async fn follow(
         return snapshot("the published view has to be made anew");
     }
     let moved = format!("the source moved from version {} to {}", live.source.version, version.version);
-    if live.schema.columns != mapping.schema.columns {
-        let still = live.source.version == version.version;
-        let why = if still { "the columns that are taken" } else { "the columns of the source" };
-        let moved = if still { String::new() } else { format!("{moved}; ") };
-        return Ok(Choice::new(RunMode::Snapshot, format!("{moved}{why} have changed")));
-    }
+    let because = |why: &str| Ok(Choice::new(RunMode::Snapshot, format!("{moved}; {why}")));
+    let followed = taken.in_place.as_ref().map(|schema| schema_change::followed(&live.schema, schema));
     if live.source.version == version.version {
         if !live.source.is_same_state(version) {
             return snapshot(OTHER_HISTORY);
         }
+        if followed.is_none_or(|columns| !columns.added.is_empty()) {
+            return snapshot("the columns that are taken have changed");
+        }
+        if extends {
+            return Ok(Choice::new(RunMode::Merge, "what is declared of the columns has changed"));
+        }
         return Ok(Choice::new(RunMode::Noop, format!("the source is still at version {}", version.version)));
     }
-    let because = |why: &str| Ok(Choice::new(RunMode::Snapshot, format!("{moved}; {why}")));
     if pipeline.mode == Mode::Snapshot {
         return snapshot(&moved);
     }
-    let changes = match source.changes_since(&live.source).await? {
+    let Some(followed) = followed else { return because("the columns of the source have changed") };
+    // What a transform reads is its own affair.
+    let followed = pipeline.transform.is_none().then_some(followed);
+    let changes = match source.changes_since(&live.source, followed).await? {
+        Changes::None if extends => {
+            return Ok(Choice::new(RunMode::Merge, format!("{moved}: other columns, and no change of data")));
+        }
         Changes::None => return Ok(Choice::new(RunMode::Noop, format!("{moved} without a change of data"))),
         Changes::Unknown(why) => return because(&why),
         Changes::Rows(changes) => changes,

@@ -18,7 +18,10 @@ use super::schema_change::{self, SchemaChange};
 
 /// What is taken of a source.
 pub(super) struct Taken {
+    /// The columns as a load would make them.
     pub(super) mapping: Mapping,
+    /// The columns that the live generation would have if it were changed in place; `None` where only a load helps.
+    pub(super) in_place: Option<TableSchema>,
     /// What it changes of the published columns.
     pub(super) change: SchemaChange,
     /// What a person should know of columns that are left out.
@@ -55,6 +58,7 @@ impl Engine {
             warnings.extend(left_out.into_iter().map(why));
         }
         let mut change = SchemaChange::default();
+        let mut in_place = None;
         if let Some(live) = live {
             // A changed definition may ask for more columns, and so may a promise: then they are not the source's news.
             let asked = live.fingerprint != fingerprint(pipeline) || pipeline.contract.is_some();
@@ -66,8 +70,9 @@ impl Engine {
             mapping.reorder(&schema_change::keep_order(&live.schema, &mapping.schema.columns));
             change = schema_change::compare(&live.schema, &mapping.schema);
             schema_change::check(&pipeline.name, &change, pipeline.on_schema_change, !asked)?;
+            in_place = schema_change::extend(&live.schema, &mapping.schema);
         }
-        Ok(Taken { mapping, change, warnings })
+        Ok(Taken { mapping, in_place, change, warnings })
     }
 
     /// Whether a refresh of the same state of the source would take the columns that are published. They may be others
@@ -85,7 +90,7 @@ impl Engine {
         }
         let source = self.open_source(pipeline, None, None).await?;
         let taken = self.take_columns(pipeline, &source, Some(live)).await?;
-        Ok(taken.mapping.schema.columns == live.schema.columns)
+        Ok(taken.in_place.is_some_and(|schema| schema == live.schema))
     }
 
     /// The columns that the source has now for a table that promises nothing: what a pin would promise.

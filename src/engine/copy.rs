@@ -39,6 +39,7 @@ pub(super) struct CopyJob<'a> {
 }
 
 /// What a copy did.
+#[derive(Default)]
 pub(super) struct Copied {
     /// Rows that the source yielded.
     pub(super) rows_read: u64,

@@ -96,6 +96,8 @@ pub(super) struct Decided {
     pub(super) plan: Plan,
     pub(super) source: Arc<Source>,
     pub(super) mapping: Mapping,
+    /// The columns of a generation that is loaded anew.
+    when_loaded: TableSchema,
     pub(super) fingerprint: String,
     /// The live generation, where there is one.
     pub(super) live: Option<LoadedGeneration>,
@@ -106,6 +108,18 @@ pub(super) struct Decided {
 impl Decided {
     pub(super) fn schema(&self) -> &TableSchema {
         &self.mapping.schema
+    }
+
+    /// Whether the live generation is to have other columns, or what is declared of them changes.
+    pub(super) fn extends(&self) -> bool {
+        self.plan.mode != RunMode::Snapshot && self.live.as_ref().is_some_and(|live| live.schema != self.mapping.schema)
+    }
+
+    /// Turns to a load of the whole source.
+    pub(super) fn turn_to_load(&mut self, reason: String) {
+        self.plan.reason = reason;
+        self.plan.mode = RunMode::Snapshot;
+        self.mapping.schema = self.when_loaded.clone();
     }
 
     /// The live generation of a table that is changed in place.
@@ -173,17 +187,22 @@ impl Engine {
         };
         let fingerprint = fingerprint(pipeline);
         let same_definition = live.as_ref().is_some_and(|live| live.fingerprint == fingerprint);
-        let Taken { mapping, change, warnings } = self.take_columns(pipeline, &source, live.as_ref()).await?;
-        check_names_of_columns(pipeline, &mapping.schema)?;
-        let facts =
-            self.destination.preflight(session, name, &mapping.schema, &pipeline.grants, published.is_some()).await?;
+        let taken = self.take_columns(pipeline, &source, live.as_ref()).await?;
+        let schema = &taken.mapping.schema;
+        check_names_of_columns(pipeline, schema)?;
+        let facts = self.destination.preflight(session, name, schema, &pipeline.grants, published.is_some()).await?;
         let view_stands = facts.view_change == ViewChange::Replace;
         let live_now = live.as_ref();
-        let choice = choose(pipeline, live_now, &source, &mapping, same_definition, view_stands, request).await?;
+        let choice = choose(pipeline, live_now, &source, &taken, same_definition, view_stands, request).await?;
+        let Taken { mut mapping, in_place, change, warnings } = taken;
+        let when_loaded = mapping.schema.clone();
+        if let Some(in_place) = in_place.filter(|_| choice.mode != RunMode::Snapshot) {
+            mapping.schema = in_place;
+        }
         let mut plan = self.describe(pipeline, &source, &mapping, &choice, &facts, live.as_ref(), &change);
         plan.warnings.extend(warnings);
         self.check_disk(&plan)?;
-        Ok(Decided { plan, source, mapping, fingerprint, live, changes: choice.changes })
+        Ok(Decided { plan, source, mapping, when_loaded, fingerprint, live, changes: choice.changes })
     }
 
     #[allow(clippy::too_many_arguments, reason = "each is one source of facts for the plan")]
@@ -205,13 +224,8 @@ impl Engine {
             RunMode::Noop => 0,
             _ => estimated_bytes(size),
         };
-        // The number is drawn when the run begins; until then the next one stands for it.
-        let generation = Generation(live.map_or(1, |live| live.generation.0 + 1));
-        let mut ddl = vec![self.destination.create_table_sql(&pipeline.name, generation, schema).trim_end().to_owned()];
-        ddl.extend(self.destination.index_sql(&pipeline.name, generation, schema, &pipeline.indexes));
-        let shown = Shown { name: &pipeline.name, generation, schema, in_group: pipeline.group.is_some() };
-        let view = self.destination.view_sql(&shown, facts.view_change, "");
-        ddl.push(view.trim_end().to_owned());
+        let extended = live.filter(|live| mode != RunMode::Snapshot && live.schema != *schema);
+        let ddl = self.ddl(pipeline, mode, schema, live, extended, facts.view_change);
         let columns = schema.columns.iter().map(|column| ColumnPlan {
             name: column.name.clone(),
             source: column.source.clone(),
@@ -242,12 +256,12 @@ impl Engine {
             columns: columns.collect(),
             left_out: mapping.left_out.clone(),
             view: match facts.view_change {
-                _ if mode != RunMode::Snapshot => "left as it is",
+                _ if mode != RunMode::Snapshot && extended.is_none() => "left as it is",
                 ViewChange::Create => "created",
                 ViewChange::Replace => "replaced in place",
                 ViewChange::Recreate => "made anew, with its owner, grants and comments",
             },
-            ddl: if mode == RunMode::Snapshot { ddl } else { Vec::new() },
+            ddl,
             dependents: facts.dependents.clone(),
             estimated_bytes,
             peak_bytes: estimated_bytes + facts.bytes_now.unsigned_abs(),
@@ -255,11 +269,42 @@ impl Engine {
                 RunMode::Snapshot => {
                     vec!["ACCESS EXCLUSIVE on the view while it is repointed, given up after 200 ms and tried again"]
                 }
+                RunMode::Append | RunMode::Merge if extended.is_some() => vec![
+                    "ACCESS EXCLUSIVE on the generation while columns are added, and on the view while it is replaced, \
+                     given up after 200 ms and tried again",
+                ],
                 RunMode::Append | RunMode::Merge => vec!["ROW EXCLUSIVE on the generation, which stops no reader"],
                 RunMode::Noop => Vec::new(),
             },
             warnings: change.removed.iter().map(|name| format!("the published column `{name}` goes")).collect(),
         }
+    }
+
+    /// The statements of a run that change what stands in Postgres.
+    fn ddl(
+        &self,
+        pipeline: &Pipeline,
+        mode: RunMode,
+        schema: &TableSchema,
+        live: Option<&LoadedGeneration>,
+        extended: Option<&LoadedGeneration>,
+        view_change: ViewChange,
+    ) -> Vec<String> {
+        let (destination, name) = (&self.destination, &pipeline.name);
+        let (mut ddl, generation) = match extended {
+            Some(live) => (destination.extend_sql(name, live.generation, &live.schema, schema), live.generation),
+            None if mode != RunMode::Snapshot => return Vec::new(),
+            None => {
+                // The number is drawn when the run begins; until then the next one stands for it.
+                let generation = Generation(live.map_or(1, |live| live.generation.0 + 1));
+                let mut ddl = vec![destination.create_table_sql(name, generation, schema).trim_end().to_owned()];
+                ddl.extend(destination.index_sql(name, generation, schema, &pipeline.indexes));
+                (ddl, generation)
+            }
+        };
+        let shown = Shown { name, generation, schema, in_group: pipeline.group.is_some() };
+        ddl.push(destination.view_sql(&shown, view_change, "").trim_end().to_owned());
+        ddl
     }
 
     /// As [`Engine::check_disk`], for a load of the whole source in place of the planned changes.

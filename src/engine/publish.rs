@@ -16,7 +16,7 @@ use super::run::{Member, Prepared, Stopped, Work};
 
 /// How long a publish waits for the lock of a view before it lets the readers behind it pass: below `deadlock_timeout`,
 /// since a waiting ACCESS EXCLUSIVE stops every later reader.
-const LOCK_WAIT: Duration = Duration::from_millis(200);
+pub(super) const LOCK_WAIT: Duration = Duration::from_millis(200);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -35,6 +35,18 @@ impl Work {
     /// Whether readers see something of it.
     pub(super) fn is_seen(&self) -> bool {
         matches!(self, Work::Merge(..) | Work::Publish(_))
+    }
+
+    /// What the view is to show, where that changes: the generation, its columns, and those that are published now.
+    fn to_show(&self) -> Option<(Generation, &TableSchema, Option<&TableSchema>)> {
+        match self {
+            Work::Publish(new) => Some((new.generation, &new.schema, new.replaces.as_ref())),
+            Work::Merge(decided, _) if decided.extends() => {
+                let live = decided.live.as_ref()?;
+                Some((live.generation, decided.schema(), Some(&live.schema)))
+            }
+            Work::Merge(..) | Work::Keep(_) | Work::Confirm => None,
+        }
     }
 }
 
@@ -159,15 +171,12 @@ impl Engine {
     ) -> Result<(), Stopped> {
         let mut views = Vec::new();
         for (at, (member, prepared)) in members.iter().zip(prepared).enumerate() {
-            let (pipeline, Work::Publish(publication)) = (member.pipeline, &prepared.work) else { continue };
-            let shown = Shown {
-                name: &pipeline.name,
-                generation: publication.generation,
-                schema: &publication.schema,
-                in_group: pipeline.group.is_some(),
-            };
+            let pipeline = member.pipeline;
+            let Some((generation, schema, replaces)) = prepared.work.to_show() else { continue };
+            let in_group = pipeline.group.is_some();
+            let shown = Shown { name: &pipeline.name, generation, schema, in_group };
             let repoint = self.destination.prepare_view(transaction, &shown).await.map_err(Stopped::of(at))?;
-            views.push((at, shown, repoint, publication, pipeline));
+            views.push((at, shown, repoint, replaces, pipeline));
         }
         if views.is_empty() {
             return Ok(());
@@ -179,16 +188,15 @@ impl Engine {
         for (at, _, repoint, ..) in &views {
             self.destination.point_view(transaction, repoint).await.map_err(Stopped::of(*at))?;
         }
-        for (at, shown, repoint, publication, pipeline) in &views {
-            let (replaces, grants) = (publication.replaces.as_ref(), &pipeline.grants);
-            let dressed = self.destination.dress_view(transaction, shown, repoint, replaces, grants).await;
+        for (at, shown, repoint, replaces, pipeline) in &views {
+            let dressed = self.destination.dress_view(transaction, shown, repoint, *replaces, &pipeline.grants).await;
             dressed.map_err(Stopped::of(*at))?;
         }
         Ok(())
     }
 
     /// Pauses before the next try, or fails because there have been enough.
-    async fn wait_for_lock(
+    pub(super) async fn wait_for_lock(
         &self,
         session: &Session,
         members: &[Member<'_>],
@@ -218,8 +226,8 @@ impl Engine {
     }
 }
 
-/// A publish's patience.
-struct Wait {
+/// The patience of a publish, or of what is done for it.
+pub(super) struct Wait {
     started: Instant,
     /// The shortest `publish_timeout`.
     longest: Duration,
@@ -230,7 +238,7 @@ struct Wait {
 }
 
 impl Wait {
-    fn begin(members: &[Member<'_>]) -> Wait {
+    pub(super) fn begin(members: &[Member<'_>]) -> Wait {
         let longest = members.iter().map(|member| member.pipeline.publish_timeout).min().unwrap_or_default();
         Wait { started: Instant::now(), longest, pause: Duration::from_millis(50), tries: 0 }
     }

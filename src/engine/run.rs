@@ -165,8 +165,8 @@ impl Engine {
         if member.pipeline.mode == Mode::Incremental {
             return Err(not_incremental(member.pipeline, error.detail()).because(error));
         }
-        decided.plan.reason = format!("{}, but {}", decided.plan.reason, error.detail());
-        decided.plan.mode = RunMode::Snapshot;
+        let reason = format!("{}, but {}", decided.plan.reason, error.detail());
+        decided.turn_to_load(reason);
         self.check_disk_of_whole(&mut decided)?;
         self.announce(session, member, &decided).await?;
         self.load_whole(session, member, &decided, prepared.outcome.seconds).await

@@ -1,6 +1,7 @@
 //! What a changed schema means for a published table (`on_schema_change`).
 
 use crate::domain::{Code, Column, Error, OnSchemaChange, Result, TableName, TableSchema};
+use crate::source::FollowedColumns;
 
 /// How the columns of a table change with the next publish.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,6 +42,38 @@ pub(super) fn keep_order(before: &TableSchema, columns: &[Column]) -> Vec<usize>
     let mut order: Vec<usize> = (0..columns.len()).collect();
     order.sort_by_key(|&index| position(&columns[index]));
     order
+}
+
+/// The columns that a generation has after it was changed in place to those of `after`, which are in its order: further
+/// ones behind its own, null in all rows that are there. What it declares less strictly than the source stays so. `None`
+/// where its rows would have to be written anew.
+pub(super) fn extend(before: &TableSchema, after: &TableSchema) -> Option<TableSchema> {
+    let mut schema = after.clone();
+    if before.key != after.key || before.columns.len() > after.columns.len() {
+        return None;
+    }
+    for (at, column) in schema.columns.iter_mut().enumerate() {
+        match before.columns.get(at) {
+            Some(old) => {
+                if (&old.name, &old.source, old.ty) != (&column.name, &column.source, column.ty) {
+                    return None;
+                }
+                column.nullable |= old.nullable;
+                column.late = old.late;
+            }
+            None if column.nullable => column.late = true,
+            None => return None,
+        }
+    }
+    Some(schema)
+}
+
+/// The names in the source of those columns that `before` has and of those that it has not.
+pub(super) fn followed(before: &TableSchema, after: &TableSchema) -> FollowedColumns {
+    let (kept, added): (Vec<&Column>, Vec<&Column>) =
+        after.columns.iter().partition(|column| before.position(&column.name).is_some());
+    let names = |columns: Vec<&Column>| columns.into_iter().map(|column| column.source.clone()).collect();
+    FollowedColumns { kept: names(kept), added: names(added) }
 }
 
 /// Applies the pipeline's rule.
@@ -102,6 +135,7 @@ mod tests {
                     ty: ColumnType::Scalar(*ty),
                     nullable: true,
                     comment: None,
+                    late: false,
                 })
                 .collect(),
             key: vec![0],
@@ -142,5 +176,33 @@ mod tests {
         let before = schema(&[("id", ScalarType::Int64), ("name", ScalarType::Text)]);
         let after = schema(&[("new", ScalarType::Date), ("name", ScalarType::Text), ("id", ScalarType::Int64)]);
         assert_eq!(keep_order(&before, &after.columns), vec![2, 1, 0]);
+    }
+
+    #[test]
+    fn a_generation_is_extended_by_columns_that_may_be_null() {
+        let before = schema(&[("id", ScalarType::Int64), ("name", ScalarType::Text)]);
+        let longer = [("id", ScalarType::Int64), ("name", ScalarType::Text), ("new", ScalarType::Date)];
+        let mut after = schema(&longer);
+        let late = |schema: &TableSchema| schema.columns.iter().map(|column| column.late).collect::<Vec<_>>();
+        let once = extend(&before, &after).unwrap();
+        assert_eq!(late(&once), [false, false, true]);
+        assert_eq!(late(&extend(&once, &after).unwrap()), [false, false, true], "it stays late");
+        assert_eq!(followed(&before, &after).added, ["new"]);
+
+        after.columns[2].nullable = false;
+        assert_eq!(extend(&before, &after), None, "no row has a value");
+        assert_eq!(extend(&after, &before), None, "a column goes");
+        after.columns[1].ty = ColumnType::Scalar(ScalarType::Bytea);
+        assert_eq!(extend(&before, &after), None, "a column changes");
+    }
+
+    #[test]
+    fn a_generation_stays_as_lenient_as_it_is_and_becomes_so_where_the_source_does() {
+        let (mut before, mut after) = (schema(&[("id", ScalarType::Int64)]), schema(&[("id", ScalarType::Int64)]));
+        after.columns[0].nullable = false;
+        assert_eq!(extend(&before, &after), Some(before.clone()));
+        before.columns[0].nullable = false;
+        after.columns[0].nullable = true;
+        assert_eq!(extend(&before, &after), Some(after));
     }
 }

@@ -58,6 +58,9 @@ impl Engine {
             mapping.retain(|name| live.schema.position(name).is_some());
         }
         mapping.reorder(&schema_change::keep_order(&live.schema, &mapping.schema.columns));
+        if let Some(schema) = schema_change::extend(&live.schema, &mapping.schema) {
+            mapping.schema = schema;
+        }
         self.observer.observe(name, &Event::Entered(Stage::Verify));
         let transform = pipeline.transform.as_deref();
         let streams = self.streams(source.size().bytes);

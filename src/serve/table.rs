@@ -176,7 +176,7 @@ pub(super) mod tests {
 
     fn column(name: &str, ty: ScalarType) -> Column {
         let (name, ty) = (name.to_owned(), ColumnType::Scalar(ty));
-        Column { source: name.clone(), name, ty, nullable: false, comment: None }
+        Column { source: name.clone(), name, ty, nullable: false, comment: None, late: false }
     }
 
     pub(in crate::serve) fn schemas() -> Schemas {

@@ -28,6 +28,15 @@ pub const OTHER_HISTORY: &str = "the history of the source is another one than w
 /// The column of a change feed that says what happened to the row.
 const CHANGE_TYPE: &str = "_change_type";
 
+/// Which of its columns a source is followed by, by their names there.
+#[derive(Debug, Clone, Default)]
+pub struct FollowedColumns {
+    /// Those that were loaded: both states must have them, found in their files in the same way.
+    pub kept: Vec<String>,
+    /// Those that were not: the earlier state must not have them, so that they are null in all of its rows.
+    pub added: Vec<String>,
+}
+
 /// The way from one state of a source to another.
 #[derive(Debug)]
 pub enum Changes {

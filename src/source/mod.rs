@@ -31,7 +31,7 @@ use crate::domain::{
     Code, DeltaSource, Error, ParquetSource, Result, SourcePin, SourceSpec, SourceVersion, StorageOptions,
 };
 
-pub use changes::{ChangedRows, Changes, Gone, OTHER_HISTORY, RowPlace};
+pub use changes::{ChangedRows, Changes, FollowedColumns, Gone, OTHER_HISTORY, RowPlace};
 pub use columns::{COMMENT, VARIANT};
 pub use object_store::{Location, open as open_location};
 pub use row_identity::Narrowed;
@@ -106,7 +106,7 @@ pub struct Source {
 }
 
 /// Finds out what changed since an earlier version. Blocks.
-type Since = dyn Fn(&SourceVersion) -> Result<Found> + Send + Sync;
+type Since = dyn Fn(&SourceVersion, Option<&FollowedColumns>) -> Result<Found> + Send + Sync;
 /// Finds out whether the files are still those that were opened. Blocks.
 type FilesStand = dyn Fn() -> Result<()> + Send + Sync;
 
@@ -280,13 +280,13 @@ impl Source {
     }
 
     /// What changed since an earlier version of the same table, by the source's own history or by the record that it was
-    /// opened with.
+    /// opened with. Without `columns`, the source must have had the same columns all along.
     ///
     /// # Errors
     /// [`Code::SourceCorrupt`] and those of the store.
-    pub async fn changes_since(&self, version: &SourceVersion) -> Result<Changes> {
+    pub async fn changes_since(&self, version: &SourceVersion, columns: Option<FollowedColumns>) -> Result<Changes> {
         let (since, version) = (Arc::clone(&self.since), version.clone());
-        Ok(match io::run_blocking(move || since(&version)).await? {
+        Ok(match io::run_blocking(move || since(&version, columns.as_ref())).await? {
             Found::None => Changes::None,
             Found::Unknown(why) => Changes::Unknown(why),
             Found::Files(found) => {

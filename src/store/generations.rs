@@ -43,6 +43,8 @@ pub struct MergedRow<'a> {
     pub generation: Generation,
     /// The state of the source that it holds now.
     pub source: &'a SourceVersion,
+    /// Its columns.
+    pub schema: &'a TableSchema,
     /// As [`LoadedRow::record`].
     pub record: Option<&'a [u8]>,
     /// Its rows.
@@ -112,11 +114,14 @@ fn from_row(row: &Row) -> Result<LoadedGeneration> {
     })
 }
 
+fn spelled(schema: &TableSchema) -> Result<String> {
+    serde_json::to_string(schema).map_err(|error| Error::internal("a schema does not serialise").because(error))
+}
+
 impl Control {
     /// Writes down that a load has committed. From here on the guard of a view over it lets new snapshots pass.
     pub async fn record_load(&self, client: &impl GenericClient, row: &LoadedRow<'_>) -> Result<()> {
-        let schema = serde_json::to_string(row.schema)
-            .map_err(|error| Error::internal("a schema does not serialise").because(error))?;
+        let schema = spelled(row.schema)?;
         client
             .execute(
                 &self.sql(
@@ -148,12 +153,13 @@ impl Control {
 
     /// Part of the transaction of a merge: a generation now holds another state of its source.
     pub async fn record_merge(&self, transaction: &impl GenericClient, row: &MergedRow<'_>) -> Result<()> {
+        let schema = spelled(row.schema)?;
         transaction
             .execute(
                 &self.sql(
                     "UPDATE {control}.generations SET source_version = $2, rows = $3, checksum = $4, \
                          coverage = CASE WHEN $4::text IS NULL THEN 0 ELSE coverage END, \
-                         source_commit = $5, source_record = $6, checks = $7 WHERE generation = $1",
+                         source_commit = $5, source_record = $6, checks = $7, columns = $8::text::jsonb WHERE generation = $1",
                 ),
                 &[
                     &row.generation.0,
@@ -163,6 +169,7 @@ impl Control {
                     &row.source.commit,
                     &row.record,
                     &row.checks,
+                    &schema,
                 ],
             )
             .await

@@ -37,6 +37,7 @@ impl Table {
             ty: *ty,
             nullable: !key.contains(name),
             comment: None,
+            late: false,
         };
         let mut schema = TableSchema { columns: columns.iter().map(column).collect(), key: Vec::new() };
         schema.key = key.iter().map(|name| schema.position(name).expect("a key column")).collect();

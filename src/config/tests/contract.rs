@@ -32,7 +32,7 @@ fn schemas() -> impl Strategy<Value = TableSchema> {
         let key = key.index(columns.len());
         let column = |(at, (name, (ty, nullable)))| {
             let nullable = nullable && at != key;
-            Column { source: String::clone(&name), name, ty, nullable, comment: None }
+            Column { source: String::clone(&name), name, ty, nullable, comment: None, late: false }
         };
         TableSchema { columns: columns.into_iter().enumerate().map(column).collect(), key: vec![key] }
     })

@@ -71,6 +71,7 @@ impl Engine {
         let row = MergedRow {
             generation,
             source: decided.source.version(),
+            schema,
             record: decided.source.record(),
             rows: rows_after,
             checksum: checksum.as_deref(),

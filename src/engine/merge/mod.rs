@@ -9,6 +9,7 @@
 
 mod apply;
 mod compare;
+mod extend;
 mod net;
 
 use std::sync::Arc;
@@ -66,7 +67,17 @@ impl Engine {
         // Grants hang on the view, which a merge leaves alone.
         self.destination.grant_missing(&**session, &pipeline.name, &pipeline.grants).await?;
         let Work::Keep(decided) = &work else { return Ok(()) };
-        let Some(changes) = &decided.changes else { return Ok(()) };
+        if decided.extends() {
+            self.extend(session, member, decided).await?;
+        }
+        let Some(changes) = &decided.changes else {
+            if decided.extends()
+                && let Work::Keep(decided) = std::mem::replace(work, Work::Confirm)
+            {
+                *work = self.extend_alone(session, decided).await?;
+            }
+            return Ok(());
+        };
         outcome.coverage = 1.0;
         self.observer.observe(&pipeline.name, &Event::Entered(Stage::Copy));
         let copying = Instant::now();
@@ -80,7 +91,7 @@ impl Engine {
             outcome.bytes_read = compared.bytes_read;
             Some(compared.net)
         };
-        if net.as_ref().is_some_and(|net| net.gone.is_empty() && net.come.is_empty()) {
+        if net.as_ref().is_some_and(|net| net.gone.is_empty() && net.come.is_empty()) && !decided.extends() {
             outcome.seconds.copy = copying.elapsed().as_secs_f64();
             return Ok(());
         }

@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 
 use delta_kernel::Version;
+use delta_kernel::schema::StructField;
 
 use crate::domain::{Code, Result, SourcePin, SourceVersion};
 
-use crate::source::changes::{Found, FoundFiles, OTHER_HISTORY, Side};
+use crate::source::changes::{FollowedColumns, Found, FoundFiles, OTHER_HISTORY, Side};
 use crate::source::data_file::DataFile;
 use crate::source::io::block_on;
 use crate::source::live_rows::Rows;
@@ -28,7 +29,12 @@ const COMMITS_MAX: u64 = 1_000;
 ///
 /// # Errors
 /// [`crate::domain::Code::SourceCorrupt`] and those of the store.
-pub(super) fn since(table: &Table, location: &Location, loaded: &SourceVersion) -> Result<Found> {
+pub(super) fn since(
+    table: &Table,
+    location: &Location,
+    loaded: &SourceVersion,
+    columns: Option<&FollowedColumns>,
+) -> Result<Found> {
     let to = table.snapshot.version();
     let Ok(from) = loaded.version.parse::<Version>() else {
         return Ok(Found::Unknown("what is published is not a version of a Delta table".to_owned()));
@@ -50,14 +56,21 @@ pub(super) fn since(table: &Table, location: &Location, loaded: &SourceVersion) 
         return Ok(Found::Unknown(format!("the log no longer holds every commit since version {from}")));
     };
     let net = Net::of(commits);
-    if net.sets_metadata && !same_columns(table, location, from)? {
+    let takes_more = columns.is_some_and(|columns| !columns.added.is_empty());
+    if (net.sets_metadata || takes_more) && !can_be_followed(table, location, from, columns)? {
         return Ok(Found::Unknown("the columns of the source have changed".to_owned()));
     }
     net.files(table, location)
 }
 
-/// Whether the table had the same columns, found in the same way in its files, at an earlier version.
-fn same_columns(table: &Table, location: &Location, from: Version) -> Result<bool> {
+/// Whether what the table has now in these columns can be told from what it had at an earlier version: those that were
+/// loaded are found in its files in the same way, the others were not there. Without `columns`, all must be the same.
+fn can_be_followed(
+    table: &Table,
+    location: &Location,
+    from: Version,
+    columns: Option<&FollowedColumns>,
+) -> Result<bool> {
     let before = match Table::load(location, Some(&SourcePin::Version(from))) {
         Ok(before) => before,
         // Its columns are not to be known any more.
@@ -66,9 +79,29 @@ fn same_columns(table: &Table, location: &Location, from: Version) -> Result<boo
     };
     let (before, after) = (&before.snapshot, &table.snapshot);
     let (old, new) = (before.table_configuration(), after.table_configuration());
-    Ok(before.schema() == after.schema()
-        && old.column_mapping_mode() == new.column_mapping_mode()
-        && old.logical_partition_columns() == new.logical_partition_columns())
+    if old.column_mapping_mode() != new.column_mapping_mode()
+        || old.logical_partition_columns() != new.logical_partition_columns()
+    {
+        return Ok(false);
+    }
+    let (old, new) = (before.schema(), after.schema());
+    let Some(FollowedColumns { kept, added }) = columns else { return Ok(old == new) };
+    let same = |name: &String| {
+        let (old, new) = (old.field(name), new.field(name));
+        old.zip(new).is_some_and(|(old, new)| read_alike(old, new))
+    };
+    // Names of columns that differ in case alone are one name to Delta.
+    let is_new = |name: &String| old.fields().all(|field| !field.name().eq_ignore_ascii_case(name));
+    Ok(kept.iter().all(same) && added.iter().all(is_new))
+}
+
+/// Whether a column is found in files in the same way, and its values are of the same type, whatever is said about it.
+fn read_alike(old: &StructField, new: &StructField) -> bool {
+    let place = |field: &StructField| {
+        let metadata = field.metadata().iter().filter(|(key, _)| key.starts_with("delta.columnMapping."));
+        metadata.map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>()
+    };
+    old.data_type() == new.data_type() && format!("{:?}", place(old)) == format!("{:?}", place(new))
 }
 
 /// What is left of the commits when those that undo each other are taken together.

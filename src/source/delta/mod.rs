@@ -25,6 +25,7 @@ use url::Url;
 
 use crate::domain::{Code, Error, Result, SourcePin, SourceVersion};
 
+use super::changes::FollowedColumns;
 use super::failure::{Wanted, is_below_a_file, store_error};
 use super::io;
 use super::object_store::Location;
@@ -127,7 +128,8 @@ pub(super) fn open(location: &Location, pin: Option<&SourcePin>) -> Result<Resol
     let files = files::list(&table, location, &partition_columns)?;
     let (version, features) = (table.version(location)?, protocol::summary(&table.snapshot));
     let location = location.clone();
-    let since = move |from: &SourceVersion| changes::since(&table, &location, from);
+    let since =
+        move |from: &SourceVersion, columns: Option<&FollowedColumns>| changes::since(&table, &location, from, columns);
     Ok(Resolved {
         format: Format::Delta,
         version,

@@ -10,7 +10,7 @@ use arrow_schema::Schema;
 
 use crate::domain::{Code, Result, SourceVersion};
 
-use crate::source::changes::{Found, FoundFiles, Side};
+use crate::source::changes::{FollowedColumns, Found, FoundFiles, Side};
 use crate::source::object_store::Location;
 
 use super::KnownFile;
@@ -52,7 +52,16 @@ impl Way {
     }
 
     /// What changed since a version.
-    pub(super) fn since(&self, version: &SourceVersion, files: &Arc<[KnownFile]>) -> Found {
+    pub(super) fn since(
+        &self,
+        version: &SourceVersion,
+        columns: Option<&FollowedColumns>,
+        files: &Arc<[KnownFile]>,
+    ) -> Found {
+        // The files have the columns that they had: one that was not taken has values.
+        if columns.is_some_and(|columns| !columns.added.is_empty()) {
+            return Found::Unknown("columns are taken that were not taken before".to_owned());
+        }
         if self.from.as_ref().is_some_and(|from| *from != version.version) {
             return Found::Unknown(NOT_KEPT.to_owned());
         }

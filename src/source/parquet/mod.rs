@@ -94,7 +94,7 @@ pub(super) fn open(location: &Location, pattern: Option<&str>, hive: bool, recor
         files: files.iter().map(KnownFile::data_file).collect(),
         partition_columns: partitions.fields.iter().map(|field| field.name().clone()).collect(),
         features: Vec::new(),
-        since: Box::new(move |from| Ok(way.since(from, &files))),
+        since: Box::new(move |from, columns| Ok(way.since(from, columns, &files))),
         record,
         files_stand: Box::new(move || changes::check_files(&location, pattern.as_deref(), &opened)),
     })
