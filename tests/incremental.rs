@@ -1,5 +1,8 @@
 //! Refreshes in place: the mode that is chosen, the rows that are written, and what ends in a snapshot instead.
 
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use serde_json::Value;
 
 use crate::support::delta_log::DeltaLog;
@@ -286,6 +289,36 @@ async fn what_cannot_be_followed_is_loaded_anew_and_says_why() {
     table.lake.delete("id = 1001").await;
     let outcome = table.expect("snapshot", [1_999, 0, 0]).await;
     assert!(reason(&outcome).starts_with("the source moved from version "), "{outcome}");
+}
+
+/// So many rows of text that nothing makes shorter that their changes are worth thinking twice about.
+fn long_rows(ids: std::ops::Range<i64>) -> RecordBatch {
+    let text = |_| uuid::Uuid::new_v4().to_string();
+    let columns: [(&str, ArrayRef); 2] = [
+        ("id", Arc::new(ids.clone().collect::<Int64Array>())),
+        ("name", Arc::new(ids.map(text).map(Some).collect::<StringArray>())),
+    ];
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+#[tokio::test]
+async fn a_table_that_differs_as_a_whole_each_time_is_not_compared_each_time() {
+    const ROWS: i64 = 40_000;
+    let mut table = Table::new(1).await;
+    table.lake.overwrite(vec![long_rows(0..ROWS)]).await;
+    let all = [ROWS as u64, 0, 0];
+    let outcome = table.expect("snapshot", all).await;
+    assert!(reason(&outcome).ends_with("more than 1000 rows differ"), "{outcome}");
+    for _ in 0..3 {
+        table.lake.overwrite(vec![long_rows(0..ROWS)]).await;
+        let outcome = table.expect("snapshot", all).await;
+        assert!(reason(&outcome).ends_with("too much differed when it was last tried in place"), "{outcome}");
+    }
+    // Then it is tried again, and goes on in place.
+    for gone in 0..2 {
+        table.lake.delete(&format!("id = {gone}")).await;
+        table.expect("merge", [0, 0, 1]).await;
+    }
 }
 
 #[tokio::test]

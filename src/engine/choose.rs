@@ -4,7 +4,8 @@
 //!    changed, or the pipeline has no other way.
 //! 2. Nothing, where the source stands where it stood, or has only moved rows between its files.
 //! 3. The rows that came, where rows only came.
-//! 4. The rows that differ, where the source's history tells which may, and they are few.
+//! 4. The rows that differ, where the source's history tells which may, and they are few; for some loads after it turned
+//!    out that they are many, it is not tried.
 //! 5. A snapshot.
 
 use std::sync::Arc;
@@ -24,8 +25,22 @@ use super::{SyncRequest, schema_change};
 const READ_MAX: u64 = 3;
 /// Changes of fewer bytes than that are always read.
 const READ_ALWAYS: u64 = 1 << 20;
+/// After so many loads in a row a table whose changes were too many to be applied in place is tried again: an attempt
+/// costs about a third of a load, so that a table that changes as a whole each time loses less than a tenth by it.
+pub(super) const LOADS_BEFORE_NEXT_TRY: i64 = 4;
 /// How many times the rows of the table may be added to it; beyond, building its indexes anew costs less.
 const GROWTH_MAX: u64 = 1;
+
+/// What is published, and how it stands to what is to be.
+pub(super) struct Published<'a> {
+    pub(super) live: &'a LoadedGeneration,
+    /// Whether it was loaded under the same definition.
+    pub(super) same_definition: bool,
+    /// Whether the view is there and can be replaced.
+    pub(super) view_stands: bool,
+    /// Whether an attempt to change it in place was given up so shortly ago that another would be wasted.
+    pub(super) given_up: bool,
+}
 
 /// A way and its reason.
 #[derive(Debug)]
@@ -48,20 +63,18 @@ impl Choice {
 /// [`Code::NotIncremental`] where only a snapshot would do and the pipeline wants none; those of the source's history.
 pub(super) async fn choose(
     pipeline: &Pipeline,
-    live: Option<&LoadedGeneration>,
+    published: Option<&Published<'_>>,
     source: &Arc<Source>,
     taken: &Taken,
-    same_definition: bool,
-    view_stands: bool,
     request: &SyncRequest,
 ) -> Result<Choice> {
-    let Some(live) = live else {
+    let Some(published) = published else {
         return Ok(Choice::new(RunMode::Snapshot, "the table has never been loaded"));
     };
     if request.full {
         return Ok(Choice::new(RunMode::Snapshot, "a full load was asked for"));
     }
-    let choice = follow(pipeline, live, source, taken, same_definition, view_stands).await?;
+    let choice = follow(pipeline, published, source, taken).await?;
     if choice.mode == RunMode::Snapshot && pipeline.mode == Mode::Incremental {
         return Err(not_incremental(pipeline, &choice.reason));
     }
@@ -76,14 +89,8 @@ pub(super) fn not_incremental(pipeline: &Pipeline, reason: &str) -> Error {
     ))
 }
 
-async fn follow(
-    pipeline: &Pipeline,
-    live: &LoadedGeneration,
-    source: &Arc<Source>,
-    taken: &Taken,
-    same_definition: bool,
-    view_stands: bool,
-) -> Result<Choice> {
+async fn follow(pipeline: &Pipeline, published: &Published<'_>, source: &Arc<Source>, taken: &Taken) -> Result<Choice> {
+    let Published { live, same_definition, view_stands, given_up } = *published;
     let version = source.version();
     let extends = taken.in_place.as_ref().is_some_and(|schema| *schema != live.schema);
     let snapshot = |reason: &str| Ok(Choice::new(RunMode::Snapshot, reason));
@@ -141,6 +148,8 @@ async fn follow(
         }
     } else if size.bytes > whole.bytes.max(live_bytes(live)).saturating_mul(READ_MAX).max(READ_ALWAYS) {
         return because("its changes are larger than the table");
+    } else if pipeline.mode == Mode::Auto && size.bytes > READ_ALWAYS && given_up {
+        return because("too much differed when it was last tried in place");
     }
     // A row that comes may replace an older one.
     let only_added = changes.only_added() && pipeline.on_duplicate_key == OnDuplicateKey::Fail;

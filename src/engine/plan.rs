@@ -14,7 +14,7 @@ use crate::source::{Source, SourceSize};
 use crate::store::LoadedGeneration;
 
 use super::changed::Changed;
-use super::choose::{Choice, choose};
+use super::choose::{Choice, LOADS_BEFORE_NEXT_TRY, Published, choose};
 use super::columns::Taken;
 use super::fingerprint::fingerprint;
 use super::schema_change::SchemaChange;
@@ -186,14 +186,20 @@ impl Engine {
             None => None,
         };
         let fingerprint = fingerprint(pipeline);
-        let same_definition = live.as_ref().is_some_and(|live| live.fingerprint == fingerprint);
         let taken = self.take_columns(pipeline, &source, live.as_ref()).await?;
         let schema = &taken.mapping.schema;
         check_names_of_columns(pipeline, schema)?;
         let facts = self.destination.preflight(session, name, schema, &pipeline.grants, published.is_some()).await?;
-        let view_stands = facts.view_change == ViewChange::Replace;
-        let live_now = live.as_ref();
-        let choice = choose(pipeline, live_now, &source, &taken, same_definition, view_stands, request).await?;
+        let standing = match &live {
+            Some(live) => Some(Published {
+                live,
+                same_definition: live.fingerprint == fingerprint,
+                view_stands: facts.view_change == ViewChange::Replace,
+                given_up: self.was_given_up(session, name).await?,
+            }),
+            None => None,
+        };
+        let choice = choose(pipeline, standing.as_ref(), &source, &taken, request).await?;
         let Taken { mut mapping, in_place, change, warnings } = taken;
         let when_loaded = mapping.schema.clone();
         if let Some(in_place) = in_place.filter(|_| choice.mode != RunMode::Snapshot) {
@@ -203,6 +209,13 @@ impl Engine {
         plan.warnings.extend(warnings);
         self.check_disk(&plan)?;
         Ok(Decided { plan, source, mapping, when_loaded, fingerprint, live, changes: choice.changes })
+    }
+
+    /// Whether the table has been loaded for so few times since an attempt to change it in place was given up that it is
+    /// not tried again.
+    async fn was_given_up(&self, session: &Session, name: &TableName) -> Result<bool> {
+        let loads = self.control.loads_since_given_up(&**session, name, LOADS_BEFORE_NEXT_TRY).await?;
+        Ok((1..LOADS_BEFORE_NEXT_TRY).contains(&loads))
     }
 
     #[allow(clippy::too_many_arguments, reason = "each is one source of facts for the plan")]

@@ -185,6 +185,38 @@ impl Control {
             .doing("close runs that died")
     }
 
+    /// Notes of a run that it gave up changing the table in place.
+    pub async fn note_given_up(&self, client: &impl GenericClient, run: i64) -> Result<()> {
+        client
+            .execute(&self.sql("UPDATE {control}.runs SET gave_up = true WHERE run = $1"), &[&run])
+            .await
+            .doing("record that the run loads the table anew")?;
+        Ok(())
+    }
+
+    /// How many times in a row a table has been loaded since a run of it gave up changing it in place, that run included;
+    /// 0 where none did, or where one has been changed in place since. Counts to `most`.
+    pub async fn loads_since_given_up(
+        &self,
+        client: &impl GenericClient,
+        pipeline: &TableName,
+        most: i64,
+    ) -> Result<i64> {
+        let rows = client
+            .query(
+                &self.sql(
+                    "SELECT mode = 'snapshot', gave_up FROM {control}.runs WHERE pipeline = $1 AND state = 'succeeded' \
+                     AND mode <> 'noop' ORDER BY run DESC LIMIT $2",
+                ),
+                &[&pipeline.as_str(), &most],
+            )
+            .await
+            .doing("read how the table was refreshed")?;
+        let loads = rows.iter().take_while(|row| row.get(0));
+        let given_up = loads.enumerate().find(|(_, row)| row.get(1));
+        Ok(given_up.map_or(0, |(since, _)| since as i64 + 1))
+    }
+
     /// Draws the number of a new generation and writes it down, before its table is made.
     pub async fn draw_generation(&self, client: &impl GenericClient, run: i64) -> Result<Generation> {
         let row = client
