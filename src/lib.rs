@@ -7,6 +7,7 @@ pub mod domain;
 pub mod encode;
 pub mod engine;
 pub mod failpoint;
+pub mod http;
 pub mod observe;
 pub mod postgres;
 pub mod sample;

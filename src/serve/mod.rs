@@ -14,7 +14,6 @@ mod accept;
 mod calendar;
 mod catalog;
 mod envelope;
-mod gate;
 mod get;
 mod json;
 mod key;

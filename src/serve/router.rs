@@ -10,11 +10,11 @@ use axum::response::Response;
 use axum::routing::get;
 
 use super::catalog::Readiness;
-use super::gate::{self, Hosts};
 use super::reader::{Answer, Reader};
 use super::request::Question;
 use super::{accept, reply};
 use crate::domain::{Code, Error};
+use crate::http::{Gate, pass};
 
 /// The most names of unreadable tables that `/readyz` lists.
 const MAX_NAMES: usize = 100;
@@ -23,7 +23,7 @@ const MAX_NAMES: usize = 100;
 const ROOT: &str = "/v1/";
 
 /// All routes, behind the gate.
-pub(super) fn router(reader: Arc<Reader>, hosts: Arc<Hosts>) -> Router {
+pub(super) fn router(reader: Arc<Reader>, gate: Arc<Gate>) -> Router {
     Router::new()
         .route("/v1/{table}", get(rows))
         .route("/v1/{table}/", get(rows))
@@ -33,7 +33,7 @@ pub(super) fn router(reader: Arc<Reader>, hosts: Arc<Hosts>) -> Router {
         .route("/livez", get(live))
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn_with_state(hosts, gate::pass))
+        .layer(from_fn_with_state(gate, pass))
 }
 
 /// A row by its whole key, or a page by the first parts of it. The path is taken raw: an encoded `/` is data.

@@ -1,47 +1,22 @@
-//! The listener: HTTP/1 and HTTP/2 without TLS, bounded, and drained when it is told to end.
+//! The start of the read API, and its end when it is told to.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
 
-use super::gate::Hosts;
 use super::reader::Reader;
+use super::reply;
 use super::router::router;
-use crate::domain::{ApiSettings, Auth, Code, Error, Limits, Result, Schemas};
+use crate::domain::{ApiSettings, Auth, Limits, Result, Schemas};
+use crate::http::{Api, Listener};
 use crate::postgres::Connector;
-
-/// Connections at a time; further ones wait to be accepted.
-const MAX_CONNECTIONS: usize = 4096;
-
-/// The most bytes of a request's head; more is answered 431, as are more than 100 headers (the HTTP library's own
-/// bound). Leaves room for a URL of the longest kind.
-const MAX_HEAD_BYTES: usize = 32 << 10;
-
-/// How long a client may take to send a request's head, and be idle between requests.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long requests under way may take once the server is told to end.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// How long the start waits to hear of the published tables.
 const SETTLE: Duration = Duration::from_secs(5);
-
-/// Streams of one HTTP/2 connection at a time.
-const MAX_STREAMS: u32 = 128;
 
 /// What the read API needs to know.
 #[derive(Debug, Clone)]
@@ -70,131 +45,19 @@ pub struct BoundServer {
 /// Postgres need not be up: until it is, requests are answered 503 and `/readyz` says why.
 ///
 /// # Errors
-/// [`Code::AuthRequired`] off loopback without `auth: none`; [`Code::PortTaken`]; [`Code::InvalidValue`] for an address
-/// that cannot be listened on.
+/// Those of [`Listener::bind`].
 pub async fn serve(settings: ServeSettings, connector: &Connector, shutdown: CancellationToken) -> Result<BoundServer> {
     let ServeSettings { schemas, api, auth, limits } = settings;
-    if !api.listen.ip().is_loopback() && auth != Auth::None {
-        let detail =
-            format!("`api.listen` is {}, which other machines can reach, and no `auth` is declared", api.listen);
-        return Err(Error::new(Code::AuthRequired, detail)
-            .hint("listen on 127.0.0.1, or write `auth: none` in lakegate.yaml to let everybody read"));
-    }
-    let listener = TcpListener::bind(api.listen).await.map_err(|error| not_bound(api.listen, error))?;
-    let addr = listener.local_addr().map_err(|error| not_bound(api.listen, error))?;
+    let listener = Listener::bind(Api::Read, api, auth).await?;
+    let addr = listener.addr();
     let reader = Arc::new(Reader::start(connector, &schemas, &limits)?);
     // Better to be late than to say of every table that it is not known; but not for ever.
     let _ = timeout(SETTLE, reader.settle()).await;
-    let routes = router(Arc::clone(&reader), Arc::new(Hosts::new(&api, addr)));
+    let routes = router(Arc::clone(&reader), listener.gate(reply::refusal));
     let task = tokio::spawn(async move {
-        Listening { listener, routes }.run(shutdown).await;
+        listener.run(routes, shutdown).await;
         // The reader's connections live as long as the last request.
         drop(reader);
     });
     Ok(BoundServer { addr, task })
-}
-
-fn not_bound(listen: SocketAddr, error: io::Error) -> Error {
-    if error.kind() == io::ErrorKind::AddrInUse {
-        return Error::new(Code::PortTaken, format!("something else listens on {listen}"))
-            .hint("stop it, or choose another address with `api.listen` or LAKEGATE_API_LISTEN")
-            .because(error);
-    }
-    Error::new(Code::InvalidValue, format!("`api.listen`: {listen} cannot be listened on: {error}"))
-        .hint("choose an address of this machine and a port that this account may use")
-        .because(error)
-}
-
-struct Listening {
-    listener: TcpListener,
-    routes: Router,
-}
-
-impl Listening {
-    async fn run(self, shutdown: CancellationToken) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let graceful = GracefulShutdown::new();
-        let mut connections = JoinSet::new();
-        let http = http();
-        loop {
-            let accepted = tokio::select! {
-                () = shutdown.cancelled() => break,
-                accepted = accept(&self.listener, &places) => accepted,
-                Some(_) = connections.join_next() => continue,
-            };
-            let Some((stream, place)) = accepted else { continue };
-            let spoken = Arc::new(AtomicBool::new(false));
-            let service = TowerToHyperService::new(noting(self.routes.clone(), Arc::clone(&spoken)));
-            let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service).into_owned());
-            connections.spawn(async move {
-                tokio::pin!(connection);
-                tokio::select! {
-                    // How a connection ends is its client's affair.
-                    _ = &mut connection => {}
-                    () = silent(&spoken) => {}
-                }
-                drop(place);
-            });
-        }
-        drop(self.listener);
-        if timeout(DRAIN, graceful.shutdown()).await.is_err() {
-            tracing::warn!("requests were still under way when the server ended");
-        }
-    }
-}
-
-/// The next connection and its place among [`MAX_CONNECTIONS`].
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, _)) => {
-            // Answers are written whole; without this the last packet of one would wait for an acknowledgement.
-            let _ = stream.set_nodelay(true);
-            Some((stream, place))
-        }
-        Err(error) => {
-            tracing::warn!(%error, "a connection could not be accepted");
-            // Without a file descriptor to spare, the next try would fail at once.
-            sleep(Duration::from_millis(50)).await;
-            None
-        }
-    }
-}
-
-fn http() -> Builder<TokioExecutor> {
-    let mut http = Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
-    http.http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(MAX_HEAD_BYTES as u32)
-        .max_concurrent_streams(MAX_STREAMS)
-        .keep_alive_interval(HEAD_TIMEOUT)
-        .keep_alive_timeout(HEAD_TIMEOUT);
-    http
-}
-
-/// The routes, noting that a request has come.
-fn noting(
-    routes: Router,
-    spoken: Arc<AtomicBool>,
-) -> impl tower::Service<
-    axum::http::Request<hyper::body::Incoming>,
-    Response = axum::response::Response,
-    Error = std::convert::Infallible,
-    Future: Send,
-> + Clone
-+ Send {
-    routes.map_request(move |request: axum::http::Request<hyper::body::Incoming>| {
-        spoken.store(true, Ordering::Relaxed);
-        request.map(axum::body::Body::new)
-    })
-}
-
-/// Ends when a new connection has not brought a request in time. What comes before the first request's head (which of
-/// the HTTP versions it is) has no timeout otherwise.
-async fn silent(spoken: &AtomicBool) {
-    sleep(HEAD_TIMEOUT).await;
-    if spoken.load(Ordering::Relaxed) {
-        std::future::pending().await
-    }
 }

@@ -1,6 +1,6 @@
 //! What every request passes before it is routed: its id, the `Host` header, and bounds on what it may send.
 //!
-//! The bounds on headers (their number and bytes) are the listener's; see the server module.
+//! The bounds on headers (their number and bytes) are the listener's.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,8 +13,9 @@ use axum::middleware::Next;
 use axum::response::Response;
 use uuid::Uuid;
 
-use super::reply;
 use crate::domain::{ApiSettings, Code, Error, Result};
+
+use super::Api;
 
 /// The longest path and query, in bytes.
 const MAX_URL: usize = 8 << 10;
@@ -24,20 +25,39 @@ const MAX_ID: usize = 128;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// What an API lets in, and how it refuses the rest.
+#[derive(Debug)]
+pub struct Gate {
+    api: Api,
+    hosts: Hosts,
+    refuse: fn(&Error) -> Response,
+}
+
+impl Gate {
+    pub(super) fn new(
+        api: Api,
+        settings: &ApiSettings,
+        bound: SocketAddr,
+        refuse: fn(&Error) -> Response,
+    ) -> Arc<Self> {
+        Arc::new(Gate { api, hosts: Hosts::new(settings, bound), refuse })
+    }
+}
+
 /// The host names that requests may be addressed to. A page of a hostile site that has its own name resolve to our
 /// address (DNS rebinding) still sends its own name.
 ///
 /// Accepted are the address listened on, the loopback names and addresses, and what is configured, each with any port.
 /// Where all addresses are listened on, any IP address is: only names can be rebound.
 #[derive(Debug)]
-pub(super) struct Hosts {
+struct Hosts {
     listen: IpAddr,
     configured: Vec<String>,
 }
 
 impl Hosts {
-    pub(super) fn new(api: &ApiSettings, bound: SocketAddr) -> Self {
-        let configured = api.hosts.iter().map(|host| without_port(host).to_ascii_lowercase()).collect();
+    fn new(settings: &ApiSettings, bound: SocketAddr) -> Self {
+        let configured = settings.hosts.iter().map(|host| without_port(host).to_ascii_lowercase()).collect();
         Hosts { listen: bound.ip(), configured }
     }
 
@@ -64,24 +84,24 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Lets a request pass or refuses it, and puts its id on the answer.
-pub(super) async fn pass(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
+/// The middleware of a [`Gate`]: lets a request pass or refuses it, and puts its id on the answer.
+pub async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
-    let mut response = match check(&hosts, &request) {
+    let mut response = match check(&gate, &request) {
         Ok(()) => next.run(request).await,
-        Err(error) => reply::refusal(&error),
+        Err(error) => (gate.refuse)(&error),
     };
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }
 
-fn check(hosts: &Hosts, request: &Request) -> Result<()> {
+fn check(gate: &Gate, request: &Request) -> Result<()> {
     // HTTP/2 has the host in the URL, HTTP/1 in a header.
     let named = request.uri().authority().map(Authority::as_str);
     let host = named.or_else(|| request.headers().get(HOST).and_then(|host| host.to_str().ok())).unwrap_or_default();
-    if !hosts.admit(host) {
+    if !gate.hosts.admit(host) {
         return Err(Error::new(Code::HostRefused, "requests to this host name are not answered here")
-            .hint("the operator can add it to `api.hosts`"));
+            .hint(format!("the operator can add it to `{}.hosts`", gate.api.section())));
     }
     if request.uri().path_and_query().is_some_and(|url| url.as_str().len() > MAX_URL) {
         return Err(Error::new(Code::TooLarge, format!("the URL is longer than {MAX_URL} bytes")));

@@ -1,0 +1,188 @@
+//! The listener: HTTP/1 and HTTP/2 without TLS, bounded, and drained when it is told to end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::response::Response;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use crate::domain::{ApiSettings, Auth, Code, Error, Result};
+
+use super::Api;
+use super::gate::Gate;
+
+/// Connections at a time; further ones wait to be accepted.
+const MAX_CONNECTIONS: usize = 4096;
+
+/// The most bytes of a request's head; more is answered 431, as are more than 100 headers (the HTTP library's own
+/// bound). Leaves room for a URL of the longest kind.
+const MAX_HEAD_BYTES: usize = 32 << 10;
+
+/// How long a client may take to send a request's head, and be idle between requests.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long requests under way may take once the server is told to end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Streams of one HTTP/2 connection at a time.
+const MAX_STREAMS: u32 = 128;
+
+/// An address that is listened on. Connections wait until [`Listener::run`].
+#[derive(Debug)]
+pub struct Listener {
+    api: Api,
+    settings: ApiSettings,
+    listener: TcpListener,
+    addr: SocketAddr,
+}
+
+impl Listener {
+    /// Takes the address of an API.
+    ///
+    /// # Errors
+    /// [`Code::AuthRequired`] off loopback without `auth: none`; [`Code::PortTaken`]; [`Code::InvalidValue`] for an address
+    /// that cannot be listened on.
+    pub async fn bind(api: Api, settings: ApiSettings, auth: Auth) -> Result<Listener> {
+        let (listen, section) = (settings.listen, api.section());
+        if !listen.ip().is_loopback() && auth != Auth::None {
+            let detail =
+                format!("`{section}.listen` is {listen}, which other machines can reach, and no `auth` is declared");
+            let hint = match api {
+                Api::Read => "listen on 127.0.0.1, or write `auth: none` in lakegate.yaml to let everybody read",
+                Api::Admin => {
+                    "listen on 127.0.0.1, or write `auth: none` in lakegate.yaml to let everybody read every table and \
+                     start, cancel and pause syncs"
+                }
+            };
+            return Err(Error::new(Code::AuthRequired, detail).hint(hint));
+        }
+        let listener = TcpListener::bind(listen).await.map_err(|error| not_bound(api, listen, error))?;
+        let addr = listener.local_addr().map_err(|error| not_bound(api, listen, error))?;
+        Ok(Listener { api, settings, listener, addr })
+    }
+
+    /// The address, with the port that was taken where 0 was asked for.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What every request to this API has to pass; `refuse` makes the answer to one that does not.
+    #[must_use]
+    pub fn gate(&self, refuse: fn(&Error) -> Response) -> Arc<Gate> {
+        Gate::new(self.api, &self.settings, self.addr, refuse)
+    }
+
+    /// Answers requests until `shutdown`; then those under way are finished, within a few seconds.
+    pub async fn run(self, routes: Router, shutdown: CancellationToken) {
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let graceful = GracefulShutdown::new();
+        let mut connections = JoinSet::new();
+        let http = http();
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = accept(&self.listener, &places) => accepted,
+                Some(_) = connections.join_next() => continue,
+            };
+            let Some((stream, place)) = accepted else { continue };
+            let spoken = Arc::new(AtomicBool::new(false));
+            let service = TowerToHyperService::new(noting(routes.clone(), Arc::clone(&spoken)));
+            let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service).into_owned());
+            connections.spawn(async move {
+                tokio::pin!(connection);
+                tokio::select! {
+                    // How a connection ends is its client's affair.
+                    _ = &mut connection => {}
+                    () = silent(&spoken) => {}
+                }
+                drop(place);
+            });
+        }
+        drop(self.listener);
+        if timeout(DRAIN, graceful.shutdown()).await.is_err() {
+            tracing::warn!("requests were still under way when the server ended");
+        }
+    }
+}
+
+fn not_bound(api: Api, listen: SocketAddr, error: io::Error) -> Error {
+    let (section, variable) = (api.section(), api.listen_variable());
+    if error.kind() == io::ErrorKind::AddrInUse {
+        return Error::new(Code::PortTaken, format!("something else listens on {listen}"))
+            .hint(format!("stop it, or choose another address with `{section}.listen` or {variable}"))
+            .because(error);
+    }
+    Error::new(Code::InvalidValue, format!("`{section}.listen`: {listen} cannot be listened on: {error}"))
+        .hint("choose an address of this machine and a port that this account may use")
+        .because(error)
+}
+
+/// The next connection and its place among [`MAX_CONNECTIONS`].
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => {
+            // Answers are written whole; without this the last packet of one would wait for an acknowledgement.
+            let _ = stream.set_nodelay(true);
+            Some((stream, place))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a connection could not be accepted");
+            // Without a file descriptor to spare, the next try would fail at once.
+            sleep(Duration::from_millis(50)).await;
+            None
+        }
+    }
+}
+
+fn http() -> Builder<TokioExecutor> {
+    let mut http = Builder::new(TokioExecutor::new());
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(MAX_HEAD_BYTES as u32)
+        .max_concurrent_streams(MAX_STREAMS)
+        .keep_alive_interval(HEAD_TIMEOUT)
+        .keep_alive_timeout(HEAD_TIMEOUT);
+    http
+}
+
+/// The routes, noting that a request has come.
+fn noting(
+    routes: Router,
+    spoken: Arc<AtomicBool>,
+) -> impl tower::Service<
+    axum::http::Request<hyper::body::Incoming>,
+    Response = axum::response::Response,
+    Error = std::convert::Infallible,
+    Future: Send,
+> + Clone
++ Send {
+    routes.map_request(move |request: axum::http::Request<hyper::body::Incoming>| {
+        spoken.store(true, Ordering::Relaxed);
+        request.map(axum::body::Body::new)
+    })
+}
+
+/// Ends when a new connection has not brought a request in time. What comes before the first request's head (which of
+/// the HTTP versions it is) has no timeout otherwise.
+async fn silent(spoken: &AtomicBool) {
+    sleep(HEAD_TIMEOUT).await;
+    if spoken.load(Ordering::Relaxed) {
+        std::future::pending().await
+    }
+}

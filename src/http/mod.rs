@@ -1,0 +1,36 @@
+//! What the APIs share of HTTP: an address that is listened on, bounds on what a client may send and for how long, the
+//! check of `Host`, request ids, and an end that lets requests under way finish.
+
+mod gate;
+mod listener;
+
+pub use gate::{Gate, pass};
+pub use listener::Listener;
+
+/// An API, each of which has an address and a section in `lakegate.yaml` of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Api {
+    /// Rows by key.
+    Read,
+    /// Pipelines and their runs.
+    Admin,
+}
+
+impl Api {
+    /// Its section in `lakegate.yaml`.
+    #[must_use]
+    pub const fn section(self) -> &'static str {
+        match self {
+            Api::Read => "api",
+            Api::Admin => "admin",
+        }
+    }
+
+    /// The variable that sets its address.
+    pub(crate) const fn listen_variable(self) -> &'static str {
+        match self {
+            Api::Read => "LAKEGATE_API_LISTEN",
+            Api::Admin => "LAKEGATE_ADMIN_LISTEN",
+        }
+    }
+}
