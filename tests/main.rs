@@ -8,6 +8,7 @@ mod support;
 mod alerts;
 mod bad_input;
 mod bloat;
+mod cancel;
 mod checks;
 mod cli;
 mod crash;

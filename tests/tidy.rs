@@ -327,7 +327,7 @@ fn the_index_of_error_pages_is_complete() {
         (4, "Postgres"),
         (5, "Verify and publish"),
         (6, "Read API"),
-        (7, "Schedule"),
+        (7, "Schedule and admin API"),
     ];
     let mut index = String::from(
         "# Error codes\n\nEvery error has a stable code, a detail that says what happened where, and mostly a hint. \

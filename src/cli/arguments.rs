@@ -46,7 +46,7 @@ pub(super) enum Command {
     Plan(NamesArgs),
     /// Bring tables to the state of their sources, now.
     Sync(SyncArgs),
-    /// Run everything: Postgres (if embedded), the schedule, the read API.
+    /// Run everything: Postgres (if embedded), the schedule, the read API, the admin API.
     Up,
     /// Run the read API alone, as a replica that needs nothing but Postgres.
     Serve,
@@ -66,6 +66,8 @@ pub(super) enum Command {
     Pause(NameArgs),
     /// Let a paused pipeline run by its schedule again.
     Resume(NameArgs),
+    /// End the run of a pipeline that is under way, in whichever process.
+    Cancel(CancelArgs),
     /// Compare a whole published table with its source now.
     Verify(NameArgs),
     /// Write down the columns and the key that a table promises its readers; syncs are held to it.
@@ -139,6 +141,15 @@ pub(super) struct SyncArgs {
     /// Publish a state that `checks` refuse, this once; the run's record says what they found.
     #[arg(long)]
     pub(super) ignore_checks: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CancelArgs {
+    /// The pipeline; of a group, the whole run is cancelled.
+    pub(super) name: String,
+    /// Ask for the end, and do not wait for it.
+    #[arg(long)]
+    pub(super) no_wait: bool,
 }
 
 #[derive(Debug, Args)]

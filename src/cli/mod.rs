@@ -2,6 +2,7 @@
 
 mod add;
 mod arguments;
+mod cancel;
 mod context;
 mod doctor;
 mod drop;
@@ -150,6 +151,7 @@ async fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<(), Ended>
         Command::Rollback(args) => rollback::run(&context, args).await,
         Command::Pause(args) => pause::pause(&context, args).await,
         Command::Resume(args) => pause::resume(&context, args).await,
+        Command::Cancel(args) => cancel::run(&context, args).await,
         Command::Verify(args) => verify::run(&context, args).await,
         Command::Pin(args) => pin::run(&context, args).await,
         Command::Drop(args) => drop::run(&context, args).await,

@@ -9,7 +9,7 @@ use super::printer::{ago, count, seconds};
 
 pub(super) async fn run(context: &Context<'_>, args: &RunsArgs) -> Result<(), Ended> {
     let name = args.name.as_deref().map(table_name).transpose()?;
-    let filter = RunFilter { pipeline: name.as_ref(), limit: i64::from(args.limit) };
+    let filter = RunFilter { pipeline: name.as_ref(), before: None, limit: i64::from(args.limit) };
     let runs = context
         .with_engine(context.log(), async |engine| {
             let session = engine.control_session().await?;

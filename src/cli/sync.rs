@@ -104,7 +104,7 @@ async fn show(printer: Printer, engine: &Engine, pipeline: &Pipeline, result: &R
             Some(record) => printer.json(&record),
             None => printer.json(&json!({
                 "pipeline": pipeline.name,
-                "state": if failure.error.code() == Code::Cancelled { RunState::Cancelled } else { RunState::Failed },
+                "state": if failure.error.code().is_cancellation() { RunState::Cancelled } else { RunState::Failed },
                 "error": ErrorRecord::from(&failure.error),
             })),
         },

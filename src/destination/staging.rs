@@ -3,7 +3,7 @@
 //! Two tables belong to a generation that is merged into: one for whole rows that come, one for keys of rows that go
 //! (with `latest_by`, together with the value that says how new they are).
 //! Both stand in the control schema, are unlogged, and are made once: making and dropping tables with each merge would
-//! bloat the catalogs. They are empty except during a merge, or after one that failed.
+//! bloat the catalogs. They are empty except during a merge, or after one whose process died.
 
 use tokio_postgres::{Client, GenericClient};
 
@@ -58,6 +58,16 @@ impl Destination {
         }
         let sent = sent.iter().filter_map(|&index| schema.columns.get(index));
         Ok((CopyTarget::new(coming, &schema.columns), CopyTarget::new(going, sent)))
+    }
+
+    /// Empties both tables after a merge that came to nothing, where there are any.
+    pub async fn discard_staged(&self, client: &impl GenericClient, generation: Generation) -> Result<()> {
+        let (coming, going) = (self.coming_rows(generation), self.going_keys(generation));
+        let exist = client
+            .query_one("SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL", &[&coming, &going])
+            .await
+            .doing("look for the tables of a merge")?;
+        if exist.get(0) { self.empty_staging(client, generation).await } else { Ok(()) }
     }
 
     /// Empties both tables. Row by row: TRUNCATE would wait for whoever reads them, a backup for example.

@@ -32,7 +32,7 @@ macro_rules! codes {
         /// has a page in `docs/errors`.
         ///
         /// `LG1…` config, `LG2…` source, `LG3…` encode, `LG4…` destination, `LG5…` verify and publish, `LG6…` serve,
-        /// `LG7…` schedule; `LG0001` is a defect of Lakegate itself.
+        /// `LG7…` schedule and admin API; `LG0001` is a defect of Lakegate itself.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code {
             $(
@@ -90,7 +90,7 @@ codes! {
     InvalidUsage = 1013, "Wrong usage", User, Never;
     WouldOverwrite = 1014, "A file is in the way", User, Never;
     UnknownPipeline = 1015, "No such pipeline", User, Never;
-    AuthRequired = 1016, "The read API needs authentication here", User, Never;
+    AuthRequired = 1016, "An API needs authentication here", User, Never;
 
     SourceNotFound = 2001, "The source does not exist", User, Never;
     SourceAccess = 2002, "The source refuses access", User, Never;
@@ -179,6 +179,13 @@ codes! {
     Late = 7002, "The data is older than its freshness allows", User, Later;
     AlertRefused = 7003, "The webhook refuses an alert", User, Never;
     AlertUndelivered = 7004, "The webhook cannot be reached", User, Later;
+    CancelledOnRequest = 7005, "The run was cancelled on request", User, Never;
+    NoRunUnderWay = 7006, "No run is under way", User, Never;
+    HeaderMissing = 7007, "The admin API requires a header", User, Never;
+    NotJson = 7008, "The admin API takes JSON alone", User, Never;
+    InvalidBody = 7009, "The request's body is not valid", User, Never;
+    NoSuchRun = 7010, "No such run", User, Never;
+    NoAnswer = 7011, "There was no answer in time", User, Later;
 }
 
 impl Code {
@@ -187,6 +194,12 @@ impl Code {
     pub fn named(name: &str) -> Option<Code> {
         let number: u16 = name.strip_prefix("LG")?.parse().ok()?;
         Code::ALL.iter().copied().find(|code| code.number() == number)
+    }
+
+    /// Whether a run that ends with it was cancelled and has not failed.
+    #[must_use]
+    pub const fn is_cancellation(self) -> bool {
+        matches!(self, Code::Cancelled | Code::CancelledOnRequest)
     }
 
     /// Whether it is about a row that Postgres cannot hold.

@@ -1,6 +1,8 @@
 //! Groups: pipelines that run and are published together.
 
-use crate::domain::{Code, Error, Pipeline, Result};
+use serde::Serialize;
+
+use crate::domain::{Code, Error, Pipeline, Result, TableName};
 use crate::postgres::Session;
 
 use super::Engine;
@@ -44,16 +46,28 @@ impl Engine {
         self.control.any_paused(&**session, &names).await
     }
 
-    /// Stops the schedule of a pipeline and its group for this reason, or lets it go on.
+    /// Stops the schedule of a pipeline and its group for this reason, or lets it go on. Returns what is so of each now.
     ///
     /// # Errors
     /// Those of the server.
-    pub async fn set_paused(&self, session: &Session, pipeline: &Pipeline, reason: Option<&str>) -> Result<()> {
+    pub async fn set_paused(&self, pipeline: &Pipeline, reason: Option<&str>) -> Result<Vec<Paused>> {
+        let session = self.control_session().await?;
+        let mut changed = Vec::new();
         for member in self.members(pipeline) {
-            self.control.set_paused(&**session, &member.name, reason).await?;
+            self.control.set_paused(&*session, &member.name, reason).await?;
+            changed.push(Paused { pipeline: member.name.clone(), paused: reason.is_some() });
         }
-        Ok(())
+        Ok(changed)
     }
+}
+
+/// Whether a pipeline's schedule is stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Paused {
+    /// The pipeline.
+    pub pipeline: TableName,
+    /// Whether it is.
+    pub paused: bool,
 }
 
 /// The run of these pipelines, for people.

@@ -1,14 +1,14 @@
 //! The leases of a run: taken in the order of names, all or none, and given back.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{Code, Error, Pipeline, Result};
+use crate::domain::{Code, Error, Pipeline, Result, TableName};
 use crate::observe::Event;
 use crate::postgres::{Purpose, Session};
-use crate::store::{Heartbeat, Lease, LeaseAttempt, RunRecord};
+use crate::store::{Ending, Heartbeat, Lease, LeaseAttempt, RunRecord};
 
 use super::{Engine, SyncRequest};
 
@@ -18,6 +18,42 @@ const LEASE_TTL: Duration = Duration::from_secs(15);
 const JOIN_POLL: Duration = Duration::from_millis(200);
 /// How long giving the lease back may take; one that is not given back expires.
 const RELEASE: Duration = Duration::from_secs(5);
+
+/// The end of a run before it is done: by a person or a signal, in this process or another, or by the loss of a lease.
+pub(super) struct Stop {
+    token: CancellationToken,
+    asked_by: OnceLock<String>,
+}
+
+impl Stop {
+    /// One that comes with the end of `cancel` at the latest.
+    pub(super) fn with(cancel: &CancellationToken) -> Arc<Stop> {
+        Arc::new(Stop { token: cancel.child_token(), asked_by: OnceLock::new() })
+    }
+
+    /// Ends when the run has to.
+    pub(super) async fn comes(&self) {
+        self.token.cancelled().await;
+    }
+
+    /// Ends whatever still works for the run.
+    pub(super) fn now(&self) {
+        self.token.cancel();
+    }
+
+    /// Who has asked for it, where somebody has.
+    pub(super) fn asked_by(&self) -> Option<&str> {
+        self.asked_by.get().map(String::as_str)
+    }
+
+    fn because(&self, ending: Ending) {
+        if let Ending::CancelAsked(by) = ending {
+            // Of several who ask, the first is named.
+            let _ = self.asked_by.set(by);
+        }
+        self.token.cancel();
+    }
+}
 
 /// A pipeline's part in a run under way: its lease, and what dies with it.
 pub(super) struct Held {
@@ -38,20 +74,16 @@ pub(super) enum Begun<'a> {
 
 impl Engine {
     /// Takes the leases of these pipelines, which are in the order of their names, so that no two processes wait for each
-    /// other, and begins their runs. `stop` is cancelled when one of the leases is lost.
-    pub(super) async fn begin<'a>(
-        &self,
-        asks: &[(&'a Pipeline, &SyncRequest)],
-        stop: &CancellationToken,
-    ) -> Result<Begun<'a>> {
+    /// other, and begins their runs. `stop` comes when one of the leases is lost, or somebody asks for it.
+    pub(super) async fn begin<'a>(&self, asks: &[(&'a Pipeline, &SyncRequest)], stop: &Arc<Stop>) -> Result<Begun<'a>> {
         let session = Arc::new(self.connector.connect(Purpose::Control, "lakegate lease").await?);
         let mut leases = Vec::with_capacity(asks.len());
         for (pipeline, _) in asks {
             match self.control.acquire_lease(&session, &pipeline.name, &holder(), LEASE_TTL).await? {
                 LeaseAttempt::Acquired(lease) => {
-                    let (on_lost, session) = (stop.clone(), Arc::clone(&session));
-                    let lost = move || on_lost.cancel();
-                    let heartbeat = Heartbeat::start(self.control.clone(), session, lease.clone(), LEASE_TTL, lost);
+                    let (stop, session) = (Arc::clone(stop), Arc::clone(&session));
+                    let end = move |ending| stop.because(ending);
+                    let heartbeat = Heartbeat::start(self.control.clone(), session, lease.clone(), LEASE_TTL, end);
                     leases.push((lease, heartbeat));
                 }
                 LeaseAttempt::Held { holder } => {
@@ -92,19 +124,37 @@ impl Engine {
             tokio::time::sleep(JOIN_POLL).await;
             return Ok(None);
         };
+        // One that has ended before, and only tidies up, has not seen what the source holds by now.
+        let is_past = self.control.run(&*session, run).await?.is_some_and(|record| record.finished_at.is_some());
+        let ended = cancel.run_until_cancelled(async {
+            if is_past {
+                return self.release_of(&session, &pipeline.name, run).await;
+            }
+            self.end_of(&session, &pipeline.name, run).await
+        });
+        ended.await.unwrap_or_else(|| {
+            Err(Error::new(Code::Cancelled, "no longer waits for the run under way; that run goes on"))
+        })
+    }
+
+    /// Waits until a run has given its lease back.
+    async fn release_of(&self, session: &Session, name: &TableName, run: i64) -> Result<Option<RunRecord>> {
+        while self.control.leased_run(&**session, name).await? == Some(run) {
+            tokio::time::sleep(JOIN_POLL).await;
+        }
+        Ok(None)
+    }
+
+    /// Waits until a run has ended: its record. `None` where its process hangs or is dead.
+    pub(super) async fn end_of(&self, session: &Session, name: &TableName, run: i64) -> Result<Option<RunRecord>> {
         loop {
-            let record = self.control.run(&*session, run).await?;
+            let record = self.control.run(&**session, run).await?;
             match record.filter(|record| record.finished_at.is_some()) {
                 Some(record) => return Ok(Some(record)),
-                None if self.control.leased_run(&*session, &pipeline.name).await? != Some(run) => return Ok(None),
+                None if self.control.leased_run(&**session, name).await? != Some(run) => return Ok(None),
                 None => {}
             }
-            tokio::select! {
-                () = cancel.cancelled() => {
-                    return Err(Error::new(Code::Cancelled, "no longer waits for the run under way; that run goes on"));
-                }
-                () = tokio::time::sleep(JOIN_POLL) => {}
-            }
+            tokio::time::sleep(JOIN_POLL).await;
         }
     }
 }

@@ -4,6 +4,7 @@
 //! group. One run of a pipeline goes on at a time across all processes, and whatever ends a run, what was published before
 //! it stays.
 
+mod cancel;
 mod changed;
 mod checks;
 mod choose;
@@ -41,7 +42,9 @@ use crate::postgres::{Connector, Purpose, Session};
 use crate::source::SourceContext;
 use crate::store::{Control, Identity};
 
+pub use cancel::CancelledRun;
 pub use error_record::ErrorRecord;
+pub use group::Paused;
 pub use plan::{ColumnPlan, Plan};
 pub use sync::{RunFailure, SyncRequest, Synced, Trigger};
 pub use verify_table::TableVerification;
@@ -116,6 +119,18 @@ impl Engine {
     #[must_use]
     pub fn project(&self) -> &Project {
         &self.project
+    }
+
+    /// The same engine for further runs, of which this observer is told instead.
+    #[must_use]
+    pub fn observed_by(&self, observer: Arc<dyn Observer>) -> Engine {
+        Engine { observer, ..self.clone() }
+    }
+
+    /// Who is told of runs.
+    #[must_use]
+    pub fn observer(&self) -> &Arc<dyn Observer> {
+        &self.observer
     }
 
     /// The control schema.

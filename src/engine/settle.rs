@@ -36,7 +36,8 @@ impl Engine {
     /// of them is no member's fault.
     async fn name_loss(&self, members: &[Member<'_>], stopped: Stopped) -> Stopped {
         match stopped.error.code() {
-            Code::LeaseLost => return Stopped { by: None, ..stopped },
+            // Nor is it one's fault that somebody has the run cancelled.
+            Code::LeaseLost | Code::CancelledOnRequest => return Stopped { by: None, ..stopped },
             Code::ConnectionLost => {}
             _ => return stopped,
         }
@@ -67,13 +68,17 @@ impl Engine {
         let mut session = self.control_session().await?;
         // Statements of the run, a commit among them, may still be under way.
         self.control.terminate_run(&session, &held.lease, held.session.backend_pid()).await?;
-        let state = if error.code() == Code::Cancelled { RunState::Cancelled } else { RunState::Failed };
+        let state = if error.code().is_cancellation() { RunState::Cancelled } else { RunState::Failed };
         let record = serde_json::to_value(ErrorRecord::from(error))
             .map_err(|error| Error::internal("an error does not serialise").because(error))?;
         self.control.fail_run(&*session, held.run, state, &record).await?;
         let Some(run) = self.control.run(&*session, held.run).await? else { return Ok(None) };
         if [RunState::Succeeded, RunState::Skipped].iter().any(|state| run.state == state.as_str()) {
             return run.to_outcome(&pipeline.name).map(Some);
+        }
+        // What was to be merged into the live generation.
+        if let Some(live) = self.control.published(&*session, &pipeline.name).await? {
+            self.destination.discard_staged(&*session, live.generation).await?;
         }
         // Only what this run made, and nobody has ever seen, is its to drop.
         let Some(generation) = run.generation.map(Generation) else { return Ok(None) };

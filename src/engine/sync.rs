@@ -1,5 +1,6 @@
 //! One sync, of a pipeline or its whole group: the leases, the records of the runs, their end.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::Rng as _;
@@ -10,11 +11,11 @@ use crate::domain::{
     spell_duration,
 };
 use crate::observe::Event;
-use crate::store::RunRecord;
+use crate::store::{RunRecord, cancelled_by};
 
 use super::Engine;
 use super::group::run_of;
-use super::held::{Begun, Held};
+use super::held::{Begun, Held, Stop};
 use super::run::{Member, Stopped};
 
 /// How often `lakegate sync` begins a run that fails by what often passes within seconds.
@@ -195,8 +196,7 @@ impl Engine {
         asks: &[(&Pipeline, &SyncRequest)],
         cancel: &CancellationToken,
     ) -> Vec<Result<RunOutcome, RunFailure>> {
-        // Ends the run, by a person or by the loss of a lease.
-        let stop = cancel.child_token();
+        let stop = Stop::with(cancel);
         let held = match self.take_turn(asks, &stop, cancel).await {
             Ok(Turn::Ours(held)) => held,
             Ok(Turn::Joined(result)) => return vec![result],
@@ -216,7 +216,7 @@ impl Engine {
         let results: Vec<Result<RunOutcome, RunFailure>> = match result {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             Err(stopped) => {
-                stop.cancel();
+                stop.now();
                 self.settle(&members, stopped).await
             }
         };
@@ -233,7 +233,7 @@ impl Engine {
     async fn take_turn(
         &self,
         asks: &[(&Pipeline, &SyncRequest)],
-        stop: &CancellationToken,
+        stop: &Arc<Stop>,
         cancel: &CancellationToken,
     ) -> Result<Turn> {
         loop {
@@ -254,6 +254,9 @@ impl Engine {
             }
             self.observer.observe(&pipeline.name, &Event::Joined { holder: &holder });
             let joined = self.join(pipeline, cancel).await?;
+            if let Some(error) = joined.as_ref().and_then(|record| cancelled_for_all(asks, record)) {
+                return Err(error);
+            }
             // A group looks for itself: what was waited for may have been the rollback of one of its tables.
             let [(pipeline, request)] = asks else { continue };
             if let Some(record) = joined.filter(|_| request.is_met_by_any_run()) {
@@ -265,16 +268,18 @@ impl Engine {
     async fn run_to_its_end(
         &self,
         members: &[Member<'_>],
-        stop: &CancellationToken,
+        stop: &Stop,
         cancel: &CancellationToken,
     ) -> Result<Vec<RunOutcome>, Stopped> {
         let pipelines: Vec<&Pipeline> = members.iter().map(|member| member.pipeline).collect();
         let longest: Duration = pipelines.iter().map(|pipeline| pipeline.timeout).sum();
         let result = tokio::select! {
             biased;
-            () = stop.cancelled() => Err(if cancel.is_cancelled() {
+            () = stop.comes() => Err(if cancel.is_cancelled() {
                 Error::new(Code::Cancelled, format!("{} was cancelled", run_of(&pipelines)))
                     .hint("what was published before is untouched")
+            } else if let Some(by) = stop.asked_by() {
+                cancelled_by(&run_of(&pipelines), by)
             } else {
                 Error::new(Code::LeaseLost, format!("a lease of {} could not be renewed", run_of(&pipelines)))
                     .hint("check the connection to Postgres; the next run starts afresh")
@@ -319,15 +324,31 @@ fn not_begun(pipelines: &[&Pipeline]) -> Error {
     Error::new(Code::Cancelled, format!("{} was not begun", run_of(pipelines)))
 }
 
+/// The error of a group that has joined a run of itself which somebody had cancelled: it does not run at once what was just
+/// stopped. `None` where it has something else to do.
+fn cancelled_for_all(asks: &[(&Pipeline, &SyncRequest)], record: &RunRecord) -> Option<Error> {
+    let is_group = asks.len() > 1 && record.trigger != Trigger::Rollback.as_str();
+    let is_joined = is_group && asks.iter().all(|(_, request)| request.is_met_by_any_run());
+    joined_error(record).filter(|error| is_joined && error.code() == Code::CancelledOnRequest)
+}
+
 fn joined_outcome(pipeline: &Pipeline, record: &RunRecord) -> Result<RunOutcome, RunFailure> {
-    let Some(error) = &record.error else { return Ok(record.to_outcome(&pipeline.name)?) };
+    match joined_error(record) {
+        Some(error) => Err(RunFailure { run: Some(record.run), error }),
+        None => Ok(record.to_outcome(&pipeline.name)?),
+    }
+}
+
+/// What stopped a run that was joined.
+fn joined_error(record: &RunRecord) -> Option<Error> {
+    let error = record.error.as_ref()?;
     let text = |key: &str| error.get(key).and_then(serde_json::Value::as_str);
     let code = text("code").and_then(Code::named);
+    let ended = if code.is_some_and(Code::is_cancellation) { "was cancelled" } else { "failed" };
     let detail = text("detail").unwrap_or_default();
-    let mut error =
-        Error::new(code.unwrap_or(Code::Internal), format!("the joined run {} failed: {detail}", record.run));
-    if let Some(hint) = text("hint") {
-        error = error.hint(hint);
-    }
-    Err(RunFailure { run: Some(record.run), error })
+    let error = Error::new(code.unwrap_or(Code::Internal), format!("the joined run {} {ended}: {detail}", record.run));
+    Some(match text("hint") {
+        Some(hint) => error.hint(hint),
+        None => error,
+    })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::domain::{Code, Error, Pipeline, Result, Retry, SourceVersion, spell_duration};
 use crate::postgres::Session;
 use crate::source::Source;
-use crate::store::{FailedRun, SyncState};
+use crate::store::{CancelledRun, FailedRun, SyncState};
 
 use super::Engine;
 use super::fingerprint::{definition, fingerprint};
@@ -21,8 +21,16 @@ pub enum Watched {
     Same,
     /// It may hold something newer, or nothing is published.
     Moved,
-    /// It stands where the last run refused it, and nothing was said to mend that.
+    /// It stands where the last run refused it or was cancelled, and nothing was said to mend that.
     Refused,
+}
+
+/// A run that is not to be made again as it was.
+struct Refused<'a> {
+    source: &'a Option<SourceVersion>,
+    definition: &'a Option<String>,
+    /// What stopped it; `None` where a person did.
+    code: Option<Code>,
 }
 
 /// Asks about one pipeline, with a connection that stays open between questions if wanted.
@@ -83,9 +91,14 @@ impl Engine {
     /// # Errors
     /// Those of the source.
     pub async fn look_at_source(&self, pipeline: &Pipeline, state: &SyncState) -> Result<Watched> {
+        if let Some(cancelled) = &state.cancelled {
+            let CancelledRun { source, definition, .. } = cancelled;
+            return self.look_at_refused(pipeline, state, &Refused { source, definition, code: None }).await;
+        }
         match &state.failure {
             Some(failure) if failure.code.retry() == Retry::Never => {
-                self.look_at_refused(pipeline, state, failure).await
+                let FailedRun { source, definition, code, .. } = failure;
+                self.look_at_refused(pipeline, state, &Refused { source, definition, code: Some(*code) }).await
             }
             Some(_) => Ok(Watched::Moved),
             None => match &state.published {
@@ -95,12 +108,13 @@ impl Engine {
         }
     }
 
-    /// What a run refused is refused again, unless the source has moved or the pipeline is defined otherwise by now.
-    async fn look_at_refused(&self, pipeline: &Pipeline, state: &SyncState, failure: &FailedRun) -> Result<Watched> {
-        if failure.definition.as_deref() != Some(definition(pipeline).as_str()) {
+    /// What a run refused, or a person has had cancelled, is not run again unless the source has moved or the pipeline is
+    /// defined otherwise by now.
+    async fn look_at_refused(&self, pipeline: &Pipeline, state: &SyncState, run: &Refused<'_>) -> Result<Watched> {
+        if run.definition.as_deref() != Some(definition(pipeline).as_str()) {
             return Ok(Watched::Moved);
         }
-        let Some(refused) = &failure.source else { return self.look_whether_readable(pipeline, failure.code).await };
+        let Some(refused) = run.source else { return self.look_whether_readable(pipeline, run.code).await };
         // A load of what is published anyway was asked for: it is still there.
         let is_published =
             |one: &crate::store::PublishedSource| one.source == *refused && one.fingerprint == fingerprint(pipeline);
@@ -111,10 +125,10 @@ impl Engine {
     }
 
     /// Whether a source whose version could not be found out has one by now.
-    async fn look_whether_readable(&self, pipeline: &Pipeline, refused: Code) -> Result<Watched> {
+    async fn look_whether_readable(&self, pipeline: &Pipeline, refused: Option<Code>) -> Result<Watched> {
         match Source::current_version(&pipeline.source, &self.sources).await {
             Ok(_) => Ok(Watched::Moved),
-            Err(error) if error.code() == refused => Ok(Watched::Refused),
+            Err(error) if Some(error.code()) == refused => Ok(Watched::Refused),
             Err(error) => Err(error.at(&pipeline.name)),
         }
     }

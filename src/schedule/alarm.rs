@@ -166,6 +166,9 @@ fn reason(pipeline: &Pipeline, state: &SyncState, standing: Standing) -> Value {
 fn cause(pipeline: &Pipeline, state: &SyncState) -> (String, String) {
     let name = &pipeline.name;
     let detail = |error: &Value| error.get("detail").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if let Some(cancelled) = state.cancelled.as_ref().filter(|_| !state.paused) {
+        return (format!("run {} was cancelled", cancelled.run), format!("run it again: lakegate sync {name}"));
+    }
     match (&state.failure, state.last) {
         _ if state.paused => {
             let why = state.paused_reason.as_deref().unwrap_or("no reason is given");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::domain::{Backoff, CronSchedule, NextTry, Pipeline, Schedule, chance, next_try};
-use crate::store::{FailedRun, SyncState};
+use crate::store::{CancelledRun, FailedRun, SyncState};
 
 /// The most by which a run is late on purpose, so that pipelines with the same times do not all start at once; at most
 /// a tenth of an interval.
@@ -33,6 +33,9 @@ pub fn next_run(pipeline: &Pipeline, state: &SyncState) -> NextRun {
         // A table that was never tried is loaded at once.
         return if pipeline.schedule == Schedule::Manual { NextRun::OnRequest } else { NextRun::At(state.now) };
     };
+    if let Some(cancelled) = &state.cancelled {
+        return after_cancel(pipeline, cancelled, state);
+    }
     let tick = tick_after(pipeline, last_start, state);
     match &state.failure {
         None => tick.map_or(NextRun::WhenSourceMoves, NextRun::At),
@@ -60,6 +63,18 @@ fn after_failure(pipeline: &Pipeline, failure: &FailedRun, state: &SyncState, ti
             NextRun::At(failure.ended_at + backoff.pause(state.failures, chance))
         }
         (NextTry::Never, None) => NextRun::WhenSourceMoves,
+    }
+}
+
+/// What a person has stopped is not begun again at once: it waits for the first tick after its end, as if it had run so
+/// long, and without ticks for another version of the source.
+fn after_cancel(pipeline: &Pipeline, cancelled: &CancelledRun, state: &SyncState) -> NextRun {
+    let pause = Backoff::OF_RUNS.pause(1, chance(pipeline.name.as_str(), cancelled.run));
+    match tick_after(pipeline, cancelled.ended_at, state) {
+        Some(tick) => NextRun::At(tick.max(cancelled.ended_at + pause)),
+        // It was cancelled before the source was looked at, so that there is no version to wait on.
+        None if cancelled.definition.is_none() => NextRun::At(cancelled.ended_at + pause),
+        None => NextRun::WhenSourceMoves,
     }
 }
 
@@ -144,6 +159,8 @@ pub(super) mod tests {
             failures: 0,
             failing_since: None,
             failure: None,
+            cancelled: None,
+            succeeded_at: None,
             published: None,
             first_start: None,
         }
@@ -273,5 +290,30 @@ pub(super) mod tests {
         refused.failure.as_mut().unwrap().definition = None;
         let wait = seconds_after(101, next_run(&watched, &refused));
         assert!((3.75..=6.25).contains(&wait), "{wait}");
+    }
+
+    #[test]
+    fn a_cancelled_run_waits_for_the_first_tick_after_its_end_or_for_another_version() {
+        let cancelled = |definition: Option<&str>| SyncState {
+            cancelled: Some(CancelledRun {
+                run: 7,
+                ended_at: at(1_000),
+                source: None,
+                definition: definition.map(str::to_owned),
+            }),
+            ..fared(Some(100), 1_000)
+        };
+        let looked = cancelled(Some("the present one"));
+        let wait = seconds_after(1_000, next_run(&every(600), &looked));
+        assert!((600.0..610.0).contains(&wait), "{wait}");
+        let wait = seconds_after(1_000, next_run(&every(1), &looked));
+        assert!((3.75..=6.25).contains(&wait), "{wait}");
+        let wait = seconds_after(1_000, next_run(&cron("* * * * *"), &looked));
+        assert!((20.0..30.0).contains(&wait), "{wait}");
+        let watched = pipeline("items", Schedule::OnChange);
+        assert_eq!(next_run(&watched, &looked), NextRun::WhenSourceMoves);
+        let wait = seconds_after(1_000, next_run(&watched, &cancelled(None)));
+        assert!((3.75..=6.25).contains(&wait), "{wait}");
+        assert_eq!(next_run(&pipeline("items", Schedule::Manual), &looked), NextRun::OnRequest);
     }
 }

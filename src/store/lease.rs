@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, GenericClient};
@@ -20,6 +20,9 @@ use super::Control;
 
 /// How long a backend that is told to end is waited for; it ends in milliseconds unless its machine is overloaded.
 const TERMINATED_WITHIN_MILLIS: u32 = 5_000;
+
+/// How often a run looks whether somebody has asked for its end.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The condition in SQL that a process holds the advisory lock of a pipeline's lease, so that it is not dead.
 /// `{pipeline}` stands for the pipeline's name, `{schema}` for the (unquoted) name of the control schema.
@@ -291,7 +294,16 @@ fn lost(lease: &Lease) -> Error {
         .hint("this process may have hung or lost its connection; the process that took over goes on with the work")
 }
 
-/// Renews a lease in the background until dropped or stopped.
+/// Why a run has to end before it is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The lease could not be renewed.
+    LeaseLost,
+    /// Somebody has asked for it: who, for people.
+    CancelAsked(String),
+}
+
+/// Renews a lease in the background until dropped or stopped, and looks whether the run is to be cancelled.
 #[derive(Debug)]
 pub struct Heartbeat {
     task: JoinHandle<()>,
@@ -299,33 +311,47 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Renews `lease` on `session` every third of `ttl`. When it cannot, `on_lost` is called once.
+    /// Renews `lease` on `session` every third of `ttl`, and looks each second at what is asked of the lease's run. Calls
+    /// `end` when the run has to end: once for each reason, of which the loss of the lease is the last.
     pub fn start(
         control: Control,
         session: Arc<Session>,
         lease: Lease,
         ttl: Duration,
-        on_lost: impl Fn() + Send + 'static,
+        end: impl Fn(Ending) + Send + 'static,
     ) -> Self {
         let lost = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&lost);
         let task = tokio::spawn(async move {
-            let statement = control.sql(
-                "UPDATE {control}.leases SET expires_at = clock_timestamp() + make_interval(secs => $3) \
-                 WHERE pipeline = $1 AND token = $2::text::uuid AND expires_at > clock_timestamp()",
-            );
-            let token = lease.token.to_string();
+            let mut renewed_at = Instant::now();
+            let mut asked = false;
             loop {
-                tokio::time::sleep(ttl / 3).await;
-                let renewed = tokio::time::timeout(
-                    ttl,
-                    session.execute(&statement, &[&lease.pipeline.as_str(), &token, &ttl.as_secs_f64()]),
-                )
-                .await;
-                if !matches!(renewed, Ok(Ok(1))) {
-                    flag.store(true, Ordering::Release);
-                    on_lost();
-                    return;
+                tokio::time::sleep(LOOK.min(ttl / 3)).await;
+                let is_due = renewed_at.elapsed() + LOOK > ttl / 3;
+                let beat = async {
+                    if is_due {
+                        control.renew(&session, &lease, ttl).await
+                    } else {
+                        control.look(&session, &lease).await
+                    }
+                };
+                match tokio::time::timeout(ttl, beat).await {
+                    Ok(Ok(Some(cancel))) => {
+                        if is_due {
+                            renewed_at = Instant::now();
+                        }
+                        if let Some(by) = cancel.filter(|_| !asked) {
+                            asked = true;
+                            end(Ending::CancelAsked(by));
+                        }
+                    }
+                    // What a look did not find out, the next renewal does.
+                    Ok(Err(_)) | Err(_) if !is_due => {}
+                    _ => {
+                        flag.store(true, Ordering::Release);
+                        end(Ending::LeaseLost);
+                        return;
+                    }
                 }
             }
         });
@@ -342,5 +368,39 @@ impl Heartbeat {
 impl Drop for Heartbeat {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// What a beat finds: `None` where the lease is no longer ours, else who has asked for the end of its run.
+type Beat = Option<Option<String>>;
+
+impl Control {
+    async fn renew(&self, client: &Client, lease: &Lease, ttl: Duration) -> Result<Beat> {
+        let row = client
+            .query_opt(
+                &self.sql(
+                    "UPDATE {control}.leases AS l SET expires_at = clock_timestamp() + make_interval(secs => $3) \
+                     WHERE pipeline = $1 AND token = $2::text::uuid AND expires_at > clock_timestamp() \
+                     RETURNING (SELECT cancel_asked_by FROM {control}.runs WHERE run = l.run)",
+                ),
+                &[&lease.pipeline.as_str(), &lease.token.to_string(), &ttl.as_secs_f64()],
+            )
+            .await
+            .doing("renew the pipeline's lease")?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
+    async fn look(&self, client: &Client, lease: &Lease) -> Result<Beat> {
+        let row = client
+            .query_opt(
+                &self.sql(
+                    "SELECT (SELECT cancel_asked_by FROM {control}.runs WHERE run = l.run) \
+                     FROM {control}.leases AS l WHERE pipeline = $1 AND token = $2::text::uuid",
+                ),
+                &[&lease.pipeline.as_str(), &lease.token.to_string()],
+            )
+            .await
+            .doing("look whether the run is to be cancelled")?;
+        Ok(row.map(|row| row.get(0)))
     }
 }

@@ -15,6 +15,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003_alerts.sql"),
     include_str!("migrations/0004_source_state.sql"),
     include_str!("migrations/0005_checks.sql"),
+    include_str!("migrations/0006_cancel.sql"),
     include_str!("migrations/0007_given_up.sql"),
 ];
 

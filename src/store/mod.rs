@@ -4,6 +4,7 @@
 //! come from one [`Control`], which knows the schema's quoted name.
 
 mod alerts;
+mod cancel;
 mod generations;
 mod lease;
 mod migrate;
@@ -15,15 +16,16 @@ mod served;
 mod sync_state;
 
 pub use alerts::{AlertMessage, Change, Told};
+pub use cancel::cancelled_by;
 pub use generations::{LoadedGeneration, LoadedRow, MergedRow};
-pub use lease::{Heartbeat, Lease, LeaseAttempt};
+pub use lease::{Ending, Heartbeat, Lease, LeaseAttempt};
 pub use migrate::Identity;
 pub use pipelines::PipelineState;
 pub use published::{PublishRow, Published};
 pub use rejected::RejectedRow;
 pub use runs::{RunFilter, RunRecord};
 pub use served::{PublishedState, ServedTable};
-pub use sync_state::{FailedRun, PublishedSource, SyncState};
+pub use sync_state::{CancelledRun, FailedRun, PublishedSource, SyncState};
 
 use crate::postgres::quote;
 

@@ -8,6 +8,7 @@ use crate::domain::{Error, Generation, Result, RowCounts, RunMode, RunOutcome, R
 use crate::postgres::Doing;
 
 use super::Control;
+use super::cancel::cancelled_by;
 
 /// A run as stored.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -147,6 +148,8 @@ impl RunRecord {
 pub struct RunFilter<'a> {
     /// Of this pipeline only.
     pub pipeline: Option<&'a TableName>,
+    /// Older than this run only.
+    pub before: Option<i64>,
     /// At most this many, newest first.
     pub limit: i64,
 }
@@ -173,10 +176,16 @@ impl Control {
         client
             .execute(
                 &self.sql(
-                    "UPDATE {control}.runs SET state = 'failed', finished_at = clock_timestamp(), error = jsonb_build_object( \
-                         'code', 'LG5004', 'title', 'Another process took over this pipeline', \
-                         'detail', 'the process that ran it ended before the run did', \
-                         'hint', 'nothing is lost: what was published before is untouched, and the next run starts afresh') \
+                    "UPDATE {control}.runs SET finished_at = clock_timestamp(), \
+                         state = CASE WHEN cancel_asked_by IS NULL THEN 'failed' ELSE 'cancelled' END, \
+                         error = CASE WHEN cancel_asked_by IS NULL THEN jsonb_build_object( \
+                             'code', 'LG5004', 'title', 'Another process took over this pipeline', \
+                             'detail', 'the process that ran it ended before the run did', \
+                             'hint', 'nothing is lost: what was published before is untouched, and the next run starts afresh') \
+                         ELSE jsonb_build_object( \
+                             'code', 'LG7005', 'title', 'The run was cancelled on request', \
+                             'detail', 'the run was cancelled by ' || cancel_asked_by || '; its process ended first', \
+                             'hint', 'what was published before is untouched') END \
                      WHERE pipeline = $1 AND state IN ('running', 'waiting')",
                 ),
                 &[&pipeline.as_str()],
@@ -266,18 +275,22 @@ impl Control {
     }
 
     /// Ends a run that did what it should. Part of the publish transaction where there is one.
+    ///
+    /// # Errors
+    /// [`Code::CancelledOnRequest`] where somebody has asked for its end; from here to the commit nobody can any more.
     pub async fn finish_run(&self, client: &impl GenericClient, outcome: &RunOutcome) -> Result<()> {
         let seconds = serde_json::to_string(&outcome.seconds)
             .map_err(|error| Error::internal("run seconds do not serialise").because(error))?;
         let rows = &outcome.rows;
-        client
-            .execute(
+        let finished = client
+            .query_opt(
                 &self.sql(
                     "UPDATE {control}.runs SET state = $2, mode = $3, reason = $4, source_version = $5, generation = $6, \
                          publish_no = $7, finished_at = clock_timestamp(), rows_read = $8, rows_inserted = $9, \
                          rows_updated = $10, rows_deleted = $11, rows_rejected = $12, rows_deduplicated = $13, \
                          bytes_read = $14, bytes_copied = $15, checksum = $16, coverage = $17, \
-                         seconds = $18::text::jsonb, rows_unchanged = $19, checks_overridden = $20 WHERE run = $1",
+                         seconds = $18::text::jsonb, rows_unchanged = $19, checks_overridden = $20 WHERE run = $1 \
+                     RETURNING cancel_asked_by",
                 ),
                 &[
                     &outcome.run,
@@ -304,7 +317,10 @@ impl Control {
             )
             .await
             .doing("record the end of the run")?;
-        Ok(())
+        match finished.and_then(|row| row.get::<_, Option<String>>(0)) {
+            Some(by) => Err(cancelled_by(&format!("the run of `{}`", outcome.pipeline), &by)),
+            None => Ok(()),
+        }
     }
 
     /// Ends a run that failed or was cancelled, unless it has already been closed by somebody else.
@@ -334,10 +350,10 @@ impl Control {
         let rows = client
             .query(
                 &self.sql(&format!(
-                    "SELECT {COLUMNS} FROM {{control}}.runs WHERE $1::text IS NULL OR pipeline = $1 \
-                     ORDER BY run DESC LIMIT $2"
+                    "SELECT {COLUMNS} FROM {{control}}.runs WHERE ($1::text IS NULL OR pipeline = $1) \
+                         AND ($3::bigint IS NULL OR run < $3) ORDER BY run DESC LIMIT $2"
                 )),
-                &[&name, &filter.limit],
+                &[&name, &filter.limit, &filter.before],
             )
             .await
             .doing("read the runs")?;

@@ -22,7 +22,8 @@ pub struct SyncState {
     pub paused: bool,
     /// Why, for people.
     pub paused_reason: Option<String>,
-    /// The newest run that counts for the schedule, and when it began; cancelled ones do not count.
+    /// The newest run that counts for the schedule, and when it began. One that ended with its process does not count; one
+    /// that somebody has had cancelled does.
     pub last: Option<(i64, DateTime<Utc>)>,
     /// Whether that run is going on, in whatever process.
     pub under_way: bool,
@@ -32,6 +33,10 @@ pub struct SyncState {
     pub failing_since: Option<DateTime<Utc>>,
     /// The newest of them.
     pub failure: Option<FailedRun>,
+    /// The newest run, where somebody has had it cancelled.
+    pub cancelled: Option<CancelledRun>,
+    /// When the last run ended that did what it should.
+    pub succeeded_at: Option<DateTime<Utc>>,
     /// What is published.
     pub published: Option<PublishedSource>,
     /// When the first run of the history began.
@@ -52,6 +57,19 @@ pub struct FailedRun {
     /// The version of the source that it failed on, where it came that far.
     pub source: Option<SourceVersion>,
     /// The hash of the pipeline's definition that it was made under, where it came that far.
+    pub definition: Option<String>,
+}
+
+/// A run that somebody has had cancelled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CancelledRun {
+    /// The run's number.
+    pub run: i64,
+    /// When it ended; where its process died before it could, when it began.
+    pub ended_at: DateTime<Utc>,
+    /// As [`FailedRun::source`].
+    pub source: Option<SourceVersion>,
+    /// As [`FailedRun::definition`].
     pub definition: Option<String>,
 }
 
@@ -80,14 +98,18 @@ const STATES: &str = "\
         l.run, l.started_at, l.is_open, l.is_open AND EXISTS (SELECT FROM {control}.leases \
             WHERE pipeline = n.name AND run = l.run AND expires_at > clock_timestamp() AND {held}), \
         f.failures, f.since, e.run, e.finished_at, e.error::text, e.source_version, e.table_id, e.definition, \
-        g.source_version, g.table_id, g.fingerprint, p.checked_at, o.started_at \
+        g.source_version, g.table_id, g.fingerprint, p.checked_at, o.started_at, \
+        l.is_cancelled, l.finished_at, l.source_version, l.table_id, l.definition, good.finished_at \
     FROM unnest($1::text[]) AS n (name) \
     LEFT JOIN {control}.pipelines s ON s.name = n.name \
     LEFT JOIN {control}.published p ON p.name = n.name \
     LEFT JOIN {control}.generations g ON g.generation = p.generation \
-    LEFT JOIN LATERAL (SELECT run, started_at, state IN ('running', 'waiting') AS is_open FROM {control}.runs \
-        WHERE pipeline = n.name AND state <> 'cancelled' ORDER BY run DESC LIMIT 1) l ON true \
-    LEFT JOIN LATERAL (SELECT run FROM {control}.runs WHERE pipeline = n.name \
+    LEFT JOIN LATERAL (SELECT run, started_at, finished_at, source_version, table_id, definition, \
+            state IN ('running', 'waiting') AS is_open, state = 'cancelled' OR cancel_asked_at IS NOT NULL \
+                AND state IN ('running', 'waiting') AS is_cancelled \
+        FROM {control}.runs WHERE pipeline = n.name AND (state <> 'cancelled' OR error ->> 'code' = 'LG7005') \
+        ORDER BY run DESC LIMIT 1) l ON true \
+    LEFT JOIN LATERAL (SELECT run, finished_at FROM {control}.runs WHERE pipeline = n.name \
         AND state IN ('succeeded', 'skipped') AND source_version IS NOT NULL ORDER BY run DESC LIMIT 1) good ON true \
     LEFT JOIN LATERAL (SELECT count(*) AS failures, min(finished_at) AS since FROM {control}.runs \
         WHERE pipeline = n.name AND state = 'failed' AND run > coalesce(good.run, 0)) f ON true \
@@ -118,6 +140,13 @@ fn from_row(row: &Row) -> SyncState {
             definition: row.get(15),
         }
     });
+    let is_cancelled = row.get::<_, Option<bool>>(21) == Some(true) && !under_way;
+    let cancelled = last.filter(|_| is_cancelled).map(|(run, started_at)| CancelledRun {
+        run,
+        ended_at: row.get::<_, Option<DateTime<Utc>>>(22).unwrap_or(started_at),
+        source: version(23),
+        definition: row.get(25),
+    });
     let mut state = SyncState {
         pipeline: row.get(0),
         now: row.get(1),
@@ -128,13 +157,15 @@ fn from_row(row: &Row) -> SyncState {
         failures: u32::try_from(row.get::<_, i64>(8)).unwrap_or(u32::MAX),
         failing_since: row.get(9),
         failure,
+        cancelled,
+        succeeded_at: row.get(26),
         published: version(16)
             .zip(row.get(18))
             .zip(row.get(19))
             .map(|((source, fingerprint), checked_at)| PublishedSource { source, fingerprint, checked_at }),
         first_start: row.get(20),
     };
-    if let Some((run, started_at)) = last.filter(|_| is_open && !under_way) {
+    if let Some((run, started_at)) = last.filter(|_| is_open && !under_way && !is_cancelled) {
         // It has died without a word; the next run says so in its record.
         state.failures = state.failures.saturating_add(1);
         state.failing_since = state.failing_since.or(Some(started_at));

@@ -27,6 +27,7 @@ const COMMANDS: [&str; 22] = [
     "rollback",
     "pause",
     "resume",
+    "cancel",
     "verify",
     "pin",
     "drop",

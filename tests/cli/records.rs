@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::Value;
 
 use super::items;
-use crate::support::project::{Ran, TestProject};
+use crate::support::project::{Ran, TestProject, eventually};
 
 /// Fields whose insides are the user's own, or are listed elsewhere.
 const CLOSED: [&str; 4] = ["error", "key", "last_run", "data"];
@@ -58,6 +59,19 @@ fn hold(sections: &[&str], commands: &[Ran]) {
     assert_eq!(printed, documented, "{sections:?}");
 }
 
+/// Cancels a run that stays where it is until then.
+async fn cancelled(project: &TestProject) -> Ran {
+    let mut sync = project.command(&["sync", "items", "--full"]);
+    let mut sync =
+        sync.env("FAILPOINTS", "during_copy=pause").stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let session = project.sql().await;
+    let running = "SELECT FROM lakegate.runs r JOIN lakegate.leases l USING (run) WHERE r.pipeline = 'items'";
+    eventually("the run", async || session.query_opt(running, &[]).await.unwrap().is_some()).await;
+    let ran = run(project, "cancel items").await.ok();
+    assert_eq!(sync.wait().await.unwrap().code(), Some(1));
+    ran
+}
+
 /// Runs a command, well or badly.
 async fn run(project: &TestProject, command: &str) -> Ran {
     let arguments: Vec<&str> = command.split(' ').chain(["--output", "json"]).collect();
@@ -100,6 +114,7 @@ async fn records_of_a_tables_life_are_as_documented() {
     hold(&["`status`"], &[run(&project, "status").await]);
     hold(&["`verify "], &[run(&project, "verify items").await]);
     hold(&["`pause "], &[run(&project, "pause items").await, run(&project, "resume items").await]);
+    hold(&["`cancel "], &[cancelled(&project).await]);
     let rollback = run(&project, "rollback items").await.ok();
     let (mut printed, mut expected) = (BTreeSet::new(), documented("`sync "));
     fields(&rollback.json()[0], "", &mut printed);
