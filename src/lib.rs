@@ -1,5 +1,6 @@
 //! Lakegate: sync lakehouse tables into Postgres and serve their rows by primary key over HTTP.
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod destination;

@@ -23,7 +23,7 @@ async fn serve_until(opened: &Opened, shutdown: CancellationToken) -> Result<()>
     let settings = serve_settings(&opened.project);
     let server = serve::serve(settings, &opened.connector, shutdown).await?;
     tracing::info!(address = %server.addr, "the read API listens");
-    ended(server.task).await
+    ended(server.task, "the read API").await
 }
 
 /// What the read API needs of the project.
@@ -36,7 +36,7 @@ pub(super) fn serve_settings(project: &Project) -> ServeSettings {
     }
 }
 
-/// Waits for the end of the server's task.
-pub(super) async fn ended(task: JoinHandle<()>) -> Result<()> {
-    task.await.map_err(|error| Error::internal("the read API stopped").because(error))
+/// Waits for the end of a server's task.
+pub(super) async fn ended(task: JoinHandle<()>, what: &str) -> Result<()> {
+    task.await.map_err(|error| Error::internal(format!("{what} stopped")).because(error))
 }

@@ -1,50 +1,18 @@
 //! `lakegate status`: what is published, how fresh it is, how syncs fare.
 
-use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret as _;
-use serde::Serialize;
 
-use crate::domain::{Pipeline, Result, TableName};
-use crate::engine::Engine;
-use crate::schedule::{NextRun, is_late, next_run};
-use crate::store::{Published, RunRecord, SyncState};
+use crate::schedule::{NextRun, TableStatus, table_statuses};
 
 use super::Ended;
 use super::context::Context;
 use super::printer::{ago, ahead};
 
-/// One table on its two axes: a failing sync is not an outage.
-#[derive(Debug, Serialize)]
-struct TableStatus {
-    name: String,
-    serving: &'static str,
-    sync: &'static str,
-    group: Option<TableName>,
-    late: bool,
-    failures: u32,
-    error_code: Option<String>,
-    next_try_at: Option<DateTime<Utc>>,
-    paused: bool,
-    orphaned: bool,
-    generation: Option<i64>,
-    publish_no: Option<i64>,
-    source_version: Option<String>,
-    published_at: Option<DateTime<Utc>>,
-    checked_at: Option<DateTime<Utc>>,
-    last_run: Option<RunRecord>,
-    /// What failed last, while syncs fail.
-    #[serde(skip)]
-    error: Option<serde_json::Value>,
-    /// When it is tried again, while its syncs fail.
-    #[serde(skip)]
-    next_run: Option<NextRun>,
-}
-
 pub(super) async fn run(context: &Context<'_>) -> Result<(), Ended> {
     let opened = context.open().await?;
     let url = opened.server.as_ref().map(|server| server.url_for_people().expose_secret().to_owned());
     let tables = match context.look(&opened).await {
-        Ok(engine) => collect(&engine).await,
+        Ok(engine) => table_statuses(&engine).await,
         Err(error) => Err(error),
     };
     opened.close().await;
@@ -100,75 +68,4 @@ fn note(table: &TableStatus) -> String {
         _ => {}
     }
     format!("{}: {detail}", parts.join(", "))
-}
-
-async fn collect(engine: &Engine) -> Result<Vec<TableStatus>> {
-    let session = engine.control_session().await?;
-    let pipelines = &engine.project().pipelines;
-    let (published, mut runs, states) = if engine.is_prepared() {
-        let control = engine.control();
-        let names: Vec<&TableName> = pipelines.iter().map(|pipeline| &pipeline.name).collect();
-        let published = control.all_published(&*session).await?;
-        (published, control.last_runs(&*session).await?, control.sync_states(&*session, &names).await?)
-    } else {
-        Default::default()
-    };
-    let declared = pipelines.iter().map(|pipeline| pipeline.name.to_string());
-    let orphans = published.iter().map(|row| row.name.clone());
-    let mut names: Vec<String> = declared.chain(orphans).collect();
-    names.sort();
-    names.dedup();
-    let mut tables = Vec::new();
-    for name in names {
-        let live = published.iter().find(|row| row.name == name);
-        let last = runs.iter().position(|run| run.pipeline == name).map(|index| runs.swap_remove(index));
-        let pipeline = pipelines.iter().find(|pipeline| pipeline.name.as_str() == name);
-        let state = states.iter().find(|state| state.pipeline == name);
-        let members = pipeline.map(|pipeline| engine.members(pipeline)).unwrap_or_default();
-        let is_member = |state: &&SyncState| members.iter().any(|member| member.name.as_str() == state.pipeline);
-        let paused = states.iter().filter(is_member).any(|state| state.paused);
-        tables.push(table_status(name, pipeline, live, last, paused, state));
-    }
-    Ok(tables)
-}
-
-fn table_status(
-    name: String,
-    pipeline: Option<&Pipeline>,
-    live: Option<&Published>,
-    last_run: Option<RunRecord>,
-    paused: bool,
-    state: Option<&SyncState>,
-) -> TableStatus {
-    let failures = state.map_or(0, |state| state.failures);
-    let sync = match state {
-        Some(state) if state.under_way => "running",
-        _ if failures > 0 => "failing",
-        _ => "idle",
-    };
-    let failing = pipeline.zip(state).filter(|(_, state)| state.failures > 0 && !paused && !state.under_way);
-    let next_run = failing.map(|(pipeline, state)| next_run(pipeline, state));
-    TableStatus {
-        name,
-        serving: if live.is_some() { "online" } else { "offline" },
-        sync,
-        group: pipeline.and_then(|pipeline| pipeline.group.clone()),
-        late: pipeline.zip(state).is_some_and(|(pipeline, state)| is_late(pipeline, state)),
-        failures,
-        error_code: state.and_then(|state| state.failure.as_ref()).map(|failure| failure.code.to_string()),
-        next_try_at: next_run.and_then(|next| match next {
-            NextRun::At(time) => Some(time),
-            NextRun::WhenSourceMoves | NextRun::OnRequest => None,
-        }),
-        paused,
-        orphaned: pipeline.is_none(),
-        generation: live.map(|live| live.generation.0),
-        publish_no: live.map(|live| live.publish_no),
-        source_version: live.map(|live| live.source_version.clone()),
-        published_at: live.map(|live| live.published_at),
-        checked_at: live.map(|live| live.checked_at),
-        error: state.and_then(|state| state.failure.as_ref()).map(|failure| failure.error.clone()),
-        next_run,
-        last_run,
-    }
 }

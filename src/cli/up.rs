@@ -1,11 +1,15 @@
-//! `lakegate up`: Postgres, the schedule and the read API in one process.
+//! `lakegate up`: Postgres, the schedule, the read API and the admin API in one process.
 
 use std::sync::Arc;
 
+use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::{self, Admin};
 use crate::domain::Result;
-use crate::schedule;
+use crate::http::{Api, Listener};
+use crate::observe::{RunMetrics, Several};
+use crate::schedule::{self, Slots};
 use crate::serve;
 
 use super::context::{Context, Opened};
@@ -22,21 +26,36 @@ pub(super) async fn run(context: &Context<'_>) -> Result<(), Ended> {
 }
 
 async fn run_all(context: &Context<'_>, opened: &Opened, shutdown: CancellationToken) -> Result<()> {
-    let engine = Arc::new(context.engine(opened, context.log()).await?);
-    let settings = serve_settings(&opened.project);
-    let server = serve::serve(settings, &opened.connector, shutdown.clone()).await?;
+    // Whoever has something to count adds it to this registry, before the admin API takes it.
+    let mut registry = Registry::default();
+    let observer = Several(vec![context.log(), Arc::new(RunMetrics::register(&mut registry))]);
+    let engine = Arc::new(context.engine(opened, Arc::new(observer)).await?);
+    let project = &opened.project;
+    // Both addresses are taken before anything begins.
+    let listener = Listener::bind(Api::Admin, project.admin.clone(), project.auth).await?;
+    let server = serve::serve(serve_settings(project), &opened.connector, shutdown.clone()).await?;
     tracing::info!(address = %server.addr, "the read API listens");
+    let slots = Slots::of(project);
+    tracing::info!(address = %listener.addr(), "the admin API listens");
+    let admin = Admin { engine: Arc::clone(&engine), slots: slots.clone(), registry };
+    let admin = tokio::spawn(admin::serve(listener, admin, shutdown.clone()));
     if opened.server.is_some() {
         tracing::info!("`lakegate status` prints the URL for SQL readers");
     }
-    let schedule = schedule::run(engine, shutdown.clone());
-    let ((), served) = tokio::join!(schedule, async {
-        let served = ended(server.task).await;
-        // The API alone ending by a fault ends the whole.
-        shutdown.cancel();
-        served
-    });
-    served
+    let schedule = schedule::run(engine, slots, shutdown.clone());
+    let ((), served, administered) = tokio::join!(
+        schedule,
+        ends_all(&shutdown, ended(server.task, "the read API")),
+        ends_all(&shutdown, ended(admin, "the admin API")),
+    );
+    served.and(administered)
+}
+
+/// A part that ends by a fault ends the whole.
+async fn ends_all(shutdown: &CancellationToken, part: impl Future<Output = Result<()>>) -> Result<()> {
+    let result = part.await;
+    shutdown.cancel();
+    result
 }
 
 /// Long-lived commands log to standard error; `LAKEGATE_LOG` sets what, in the syntax of tracing's `EnvFilter`.

@@ -109,8 +109,8 @@ pub fn project_id_lines(text: &str, id: &str) -> Option<String> {
 }
 
 fn assemble(dir: &Path, settings: ProjectSettings, pipelines: Vec<Pipeline>) -> Project {
-    let ProjectSettings { id, postgres, schemas, api, auth, alerts, limits } = settings;
-    Project { dir: dir.to_owned(), id, postgres, schemas, api, auth, alerts, limits, pipelines }
+    let ProjectSettings { id, postgres, schemas, api, admin, auth, alerts, limits } = settings;
+    Project { dir: dir.to_owned(), id, postgres, schemas, api, admin, auth, alerts, limits, pipelines }
 }
 
 fn empty() -> Node {

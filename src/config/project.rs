@@ -28,7 +28,9 @@ section! {
         pipelines: Folder = "pipelines",
         /// The read API.
         api: ApiKeys,
-        /// Who may use the read API: `none` lets anybody in. Unless declared, the API listens on loopback alone.
+        /// The admin API, which `lakegate up` serves.
+        admin: AdminKeys,
+        /// Who may use the APIs: `none` lets anybody in. Unless declared, they listen on loopback alone.
         auth: Auth,
         /// Whom to tell when a pipeline fails, is late or has recovered; nobody unless declared.
         alerts: AlertKeys,
@@ -38,7 +40,7 @@ section! {
         defaults: Defaults,
     }
     required []
-    later [admin]
+    later []
 }
 
 section! {
@@ -65,6 +67,18 @@ section! {
     }
     required []
     later [tls, cors]
+}
+
+section! {
+    /// The admin API, which `lakegate up` serves.
+    AdminKeys, "`admin`" {
+        /// The address and port to listen on; port 0 takes a free one.
+        listen: Listen = "127.0.0.1:8081",
+        /// Host names accepted in the `Host` header besides the address itself and the loopback names.
+        hosts: Names,
+    }
+    required []
+    later []
 }
 
 section! {
@@ -102,6 +116,7 @@ pub(super) struct ProjectSettings {
     pub postgres: Option<SecretString>,
     pub schemas: Schemas,
     pub api: ApiSettings,
+    pub admin: ApiSettings,
     pub auth: Auth,
     pub alerts: Option<Alerts>,
     pub limits: Limits,
@@ -109,7 +124,7 @@ pub(super) struct ProjectSettings {
 
 /// Completes what the file declares; `None` after reporting what is wrong.
 pub(super) fn settle(file: ProjectFile, reader: &mut Reader<'_>) -> Option<ProjectSettings> {
-    let (api, limits) = (file.api?.value, file.limits?.value);
+    let (api, admin, limits) = (file.api?.value, file.admin?.value, file.limits?.value);
     let schemas = schemas(file.schemas?.value, reader)?;
     Some(ProjectSettings {
         id: file.project.map(|id| id.value.0),
@@ -118,6 +133,10 @@ pub(super) fn settle(file: ProjectFile, reader: &mut Reader<'_>) -> Option<Proje
         api: ApiSettings {
             listen: api.listen?.value.0,
             hosts: api.hosts.map(|hosts| hosts.value.0).unwrap_or_default(),
+        },
+        admin: ApiSettings {
+            listen: admin.listen?.value.0,
+            hosts: admin.hosts.map(|hosts| hosts.value.0).unwrap_or_default(),
         },
         auth: file.auth.map_or(Auth::Unset, |auth| auth.value),
         alerts: file.alerts.and_then(|alerts| alerts.value.webhook).map(|url| Alerts { webhook: url.value.0 }),

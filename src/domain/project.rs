@@ -21,7 +21,9 @@ pub struct Project {
     pub schemas: Schemas,
     /// The read API.
     pub api: ApiSettings,
-    /// Who may use the read API.
+    /// The admin API, which `lakegate up` alone serves.
+    pub admin: ApiSettings,
+    /// Who may use the APIs.
     pub auth: Auth,
     /// Whom to tell when a pipeline fails or is late; `None` = nobody.
     pub alerts: Option<Alerts>,
@@ -42,7 +44,7 @@ pub struct Schemas {
     pub control: String,
 }
 
-/// The read API's listener.
+/// The listener of an API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiSettings {
     /// The address to listen on; port 0 takes a free one.
@@ -51,7 +53,7 @@ pub struct ApiSettings {
     pub hosts: Vec<String>,
 }
 
-/// Who may use the read API.
+/// Who may use the APIs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Auth {
     /// Not declared: anybody, but on loopback only.

@@ -1,12 +1,14 @@
 //! What happens during syncs, told once: one event type that logs, progress bars and tests listen to.
 
 mod log;
+mod metrics;
 
 use std::time::Duration;
 
 use crate::domain::{RunMode, RunOutcome, TableName};
 
 pub use log::Log;
+pub use metrics::{RunMetrics, Several};
 
 /// A stage of a run, in the order in which a snapshot passes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

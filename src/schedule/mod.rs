@@ -4,6 +4,7 @@
 mod alarm;
 mod due;
 mod slots;
+mod status;
 mod watch;
 mod webhook;
 
@@ -18,11 +19,12 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::{Backoff, Code, Pipeline, Result, Schedule};
 use crate::engine::{Engine, SyncRequest};
 
-use slots::Slots;
 use watch::{ELSEWHERE, Readiness, Watch};
 
 pub use alarm::is_late;
 pub use due::{NextRun, next_run};
+pub use slots::{Slot, SlotUse, Slots};
+pub use status::{TableStatus, table_statuses};
 
 /// How often generations that readers held are tried again, and the longest that a pipeline is not looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
@@ -31,8 +33,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(30);
 ///
 /// A table that has never been loaded is loaded at once; ticks missed while no process was running are made up for by
 /// one run. Where the project says whom to tell, changes of a pipeline's standing are told.
-pub async fn run(engine: Arc<Engine>, shutdown: CancellationToken) {
-    let slots = Slots::new(engine.project().limits.concurrent_runs);
+/// Its runs take their turn at `slots` with all others of the process.
+pub async fn run(engine: Arc<Engine>, slots: Slots, shutdown: CancellationToken) {
     let scheduled = engine.project().pipelines.iter().filter(|pipeline| pipeline.schedule != Schedule::Manual);
     let groups = engine.together(&scheduled.collect::<Vec<_>>());
     let loops = groups.into_iter().map(|group| {

@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
 
-/// The slots of one process; cheap to clone.
+use crate::domain::Project;
+
+/// The slots of one process, for all that starts runs in it; cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Slots(Arc<Mutex<State>>);
+pub struct Slots(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
+    number: u32,
     free: u32,
     /// In the order in which they are served: by when they were due, then as they came.
     waiting: BTreeMap<(DateTime<Utc>, u64), oneshot::Sender<Slot>>,
@@ -20,19 +23,49 @@ struct State {
 
 /// The right to one run; given on when dropped.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub struct Slot {
     slots: Slots,
     /// Whether it had to be waited for, so that what was true before need not be true any more.
     pub(super) waited: bool,
 }
 
+/// What the slots of a process are used for at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotUse {
+    /// How many there are.
+    pub number: u32,
+    /// How many a run has.
+    pub taken: u32,
+    /// How many runs are due and wait for one.
+    pub waiting: u32,
+}
+
 impl Slots {
-    pub(super) fn new(number: u32) -> Slots {
-        Slots(Arc::new(Mutex::new(State { free: number.max(1), waiting: BTreeMap::new(), came: 0 })))
+    /// As many as the project lets run at a time.
+    #[must_use]
+    pub fn of(project: &Project) -> Slots {
+        Slots::new(project.limits.concurrent_runs)
+    }
+
+    fn new(number: u32) -> Slots {
+        let number = number.max(1);
+        Slots(Arc::new(Mutex::new(State { number, free: number, waiting: BTreeMap::new(), came: 0 })))
+    }
+
+    /// What they are used for now.
+    #[must_use]
+    pub fn in_use(&self) -> SlotUse {
+        let state = self.lock();
+        let waiting = state.waiting.values().filter(|waiting| !waiting.is_closed()).count();
+        SlotUse {
+            number: state.number,
+            taken: state.number - state.free,
+            waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
+        }
     }
 
     /// A slot for a run that is due since then, once there is one.
-    pub(super) async fn acquire(&self, due: DateTime<Utc>) -> Slot {
+    pub async fn acquire(&self, due: DateTime<Utc>) -> Slot {
         let receiver = {
             let mut state = self.lock();
             if state.free > 0 {
@@ -114,7 +147,13 @@ mod tests {
     fn as_many_run_at_a_time_as_there_are_slots() {
         let slots = Slots::new(2);
         let held = [slots.acquire(at(1)).now_or_never().unwrap(), slots.acquire(at(1)).now_or_never().unwrap()];
-        assert!(slots.acquire(at(1)).now_or_never().is_none());
+        assert_eq!(slots.in_use(), SlotUse { number: 2, taken: 2, waiting: 0 });
+        {
+            let mut third = Box::pin(slots.acquire(at(1)));
+            assert!(third.as_mut().now_or_never().is_none());
+            assert_eq!(slots.in_use().waiting, 1);
+        }
+        assert_eq!(slots.in_use().waiting, 0, "it no longer waits");
         drop(held);
         assert!(slots.acquire(at(1)).now_or_never().is_some());
     }

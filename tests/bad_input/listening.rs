@@ -1,4 +1,4 @@
-//! The read API's address.
+//! The addresses of the APIs.
 
 use super::{ITEMS, items, refused};
 
@@ -26,4 +26,20 @@ async fn listening_for_other_machines_without_auth_is_refused() {
     let mut project = items(ITEMS).await;
     project.set("LAKEGATE_API_LISTEN", "0.0.0.0:0");
     refused!("listening_without_auth", project, "serve");
+}
+
+#[tokio::test]
+async fn a_port_of_the_admin_api_that_is_taken_is_named_with_its_setting() {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap().to_string();
+    let mut project = items(ITEMS).await;
+    project.set("LAKEGATE_ADMIN_LISTEN", &address);
+    refused!("admin_port_taken", project, "up", &address => "127.0.0.1:PORT");
+}
+
+#[tokio::test]
+async fn an_admin_api_for_other_machines_without_auth_is_refused() {
+    let mut project = items(ITEMS).await;
+    project.set("LAKEGATE_ADMIN_LISTEN", "0.0.0.0:0");
+    refused!("admin_listening_without_auth", project, "up");
 }

@@ -52,6 +52,11 @@ pub(crate) async fn get_with(addr: SocketAddr, url: &str, headers: &[(&str, &str
 
 /// Any request without a body. `Host` is the address unless it is among the headers.
 pub(crate) async fn request(addr: SocketAddr, method: &str, url: &str, headers: &[(&str, &str)]) -> Reply {
+    send(addr, method, url, headers, "").await
+}
+
+/// Any request. Its length is told where there is a body.
+pub(crate) async fn send(addr: SocketAddr, method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> Reply {
     let mut text = format!("{method} {url} HTTP/1.1\r\nConnection: close\r\n");
     if !headers.iter().any(|(name, _)| *name == "Host") {
         let _ = write!(text, "Host: {addr}\r\n");
@@ -59,7 +64,10 @@ pub(crate) async fn request(addr: SocketAddr, method: &str, url: &str, headers: 
     for (name, value) in headers {
         let _ = write!(text, "{name}: {value}\r\n");
     }
-    text.push_str("\r\n");
+    if !body.is_empty() {
+        let _ = write!(text, "Content-Length: {}\r\n", body.len());
+    }
+    let _ = write!(text, "\r\n{body}");
     let mut stream = TcpStream::connect(addr).await.expect("a connection");
     stream.write_all(text.as_bytes()).await.expect("the request");
     let mut answer = Vec::new();

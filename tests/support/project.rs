@@ -93,6 +93,7 @@ impl ProjectFolder {
         std::fs::create_dir(dir.path().join("pipelines")).unwrap();
         let mut folder = ProjectFolder { dir, environment: Vec::new() };
         folder.set("LAKEGATE_API_LISTEN", "127.0.0.1:0");
+        folder.set("LAKEGATE_ADMIN_LISTEN", "127.0.0.1:0");
         if let Ok(binaries) = std::env::var("LAKEGATE_TEST_POSTGRES_BIN") {
             folder.set("LAKEGATE_POSTGRES_BIN", &binaries);
         }
@@ -160,33 +161,44 @@ impl ProjectFolder {
         ran.json().remove(0)["error"].take()
     }
 
-    /// Starts a long-lived command (`up` or `serve`) and waits until its read API listens.
+    /// Starts a long-lived command (`up` or `serve`) and waits until its APIs listen.
     pub(crate) async fn start(&self, command: &str) -> RunningServer {
         let mut child = self.command(&[command]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut log = String::new();
-        let listening = async {
+        let mut listening = async |api: &str| {
             while let Some(line) = lines.next_line().await.unwrap() {
-                log.push_str(&line);
-                log.push('\n');
-                if let Some((_, address)) = line.split_once("listens address=") {
+                if let Some((_, address)) = line.split_once(&format!("the {api} API listens address=")) {
                     return address.trim().parse().unwrap();
                 }
             }
             panic!("`{command}` ended before it listened");
         };
-        let address = tokio::time::timeout(Duration::from_secs(30), listening).await;
-        let address = address.unwrap_or_else(|_| panic!("`{command}` does not listen"));
+        let addresses = async {
+            let address = listening("read").await;
+            (address, if command == "up" { Some(listening("admin").await) } else { None })
+        };
+        let addresses = tokio::time::timeout(Duration::from_secs(30), addresses).await;
+        let (address, admin) = addresses.unwrap_or_else(|_| panic!("`{command}` does not listen"));
         // The log must be read on, or the process would wait for somebody to read it.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        RunningServer { address, child }
+        RunningServer { address, admin, child }
     }
 }
 
 /// A `lakegate up` or `serve` under way; killed when dropped.
 pub(crate) struct RunningServer {
+    /// Of the read API.
     pub(crate) address: std::net::SocketAddr,
+    /// Of the admin API, which `up` has.
+    admin: Option<std::net::SocketAddr>,
     pub(crate) child: Child,
+}
+
+impl RunningServer {
+    /// The address of the admin API.
+    pub(crate) fn admin(&self) -> std::net::SocketAddr {
+        self.admin.expect("an `up`")
+    }
 }
 
 /// Waits until `condition` holds, looking every few milliseconds; fails after half a minute.

@@ -173,6 +173,7 @@ fn wrong_values_of_a_project() {
         "schemas: {published: lakegate}\n",
         "pipelines: no/such/folder\n",
         "api: {listen: localhost:8080, hosts: example.org}\n",
+        "admin: {listen: 8081, tls: {}}\n",
         "auth: everybody\n",
         "limits: {memory: 1GB, connections: 1, page_max: 0, statement_timeout: 1m, concurrent_runs: 1.5}\n",
         "limits: {memory: 1KiB}\n",
@@ -190,7 +191,6 @@ fn what_is_not_built_yet() {
         "serve: {cache_ttl: 1m, rate_limit: 5, roles: [a], row_filter: x}\n",
     ]));
     for text in [
-        "admin: {listen: 127.0.0.1:1}\n",
         "api: {tls: {}, cors: {}}\n",
         "auth: {keys: true}\n",
         "auth: {jwt: {}}\n",
@@ -225,7 +225,7 @@ fn wrong_variables() {
     for env in [
         [("LAKEGATE_LIMITS_MEMORY", "plenty"), ("LAKEGATE_API_LISTEN", "nowhere")],
         [("LAKEGATE_DEFAULTS_RETAIN", "x"), ("LAKEGATE_DEFAULTS_SERVE_HIDE", "[a, a]")],
-        [("LAKEGATE_ADMIN_LISTEN", "127.0.0.1:1"), ("LAKEGATE_API_TLS", "x")],
+        [("LAKEGATE_API_CORS_ORIGINS", "x"), ("LAKEGATE_API_TLS", "x")],
         [("LAKEGATE_API_HOSTS", "[a"), ("LAKEGATE_SCHEMAS_DATA", "lake")],
         [("LAKEGATE_API", "5"), ("LAKEGATE_AUTH", "all")],
     ] {

@@ -1,0 +1,66 @@
+//! The admin API: what pipelines do, for programs and the console, over HTTP on an address of its own.
+//!
+//! ```text
+//! router → gate (http) → guard ─┬─ look     what is so: tables, runs, generations, rejected rows, plans
+//!                               ├─ act      pause, resume, cancel
+//!                               ├─ syncs    runs that are asked for: at the schedule's slots, beyond the request's end
+//!                               └─ metrics
+//! ```
+//!
+//! Records are those of `--output json`; whatever changes something asks for a header that no foreign web page can send.
+
+mod act;
+mod asked;
+mod guard;
+mod look;
+mod metrics;
+mod reply;
+mod request;
+mod router;
+mod syncs;
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Engine;
+use crate::http::Listener;
+use crate::schedule::Slots;
+
+use syncs::Syncs;
+
+/// What the admin API works with.
+pub struct Admin {
+    /// Of the project. Its observer hears of the runs that are asked for here, too.
+    pub engine: Arc<Engine>,
+    /// The process' own, which scheduled runs take their turn at.
+    pub slots: Slots,
+    /// What `/metrics` shows besides the state of the tables.
+    pub registry: Registry,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").field("slots", &self.slots).finish_non_exhaustive()
+    }
+}
+
+/// What handlers share.
+struct Shared {
+    engine: Arc<Engine>,
+    slots: Slots,
+    registry: Registry,
+    syncs: Syncs,
+}
+
+/// Answers requests until `shutdown`, then cancels the runs that were asked for here and returns when they have ended.
+pub async fn serve(listener: Listener, admin: Admin, shutdown: CancellationToken) {
+    let Admin { engine, slots, registry } = admin;
+    let syncs = Syncs::new(Arc::clone(&engine), slots.clone(), shutdown.clone());
+    let shared = Arc::new(Shared { engine, slots, registry, syncs });
+    let routes = router::router(Arc::clone(&shared), listener.gate(reply::refusal));
+    listener.run(routes, shutdown).await;
+    shared.syncs.ended().await;
+}
