@@ -138,6 +138,12 @@ impl Life {
         session.query_one(sql, &[]).await.unwrap().get(0)
     }
 
+    /// How many runs have done what they should, be it nothing. There has been one.
+    async fn runs_done(&self) -> i64 {
+        let sql = "SELECT count(*) FROM lakegate.runs WHERE state IN ('succeeded', 'skipped')";
+        self.sql().await.query_one(sql, &[]).await.unwrap().get(0)
+    }
+
     /// What is published is the newest version, value for value, in SQL and soon over HTTP.
     async fn shows_the_newest_state(&self, outcome: &Value, place: &str) {
         let newest = self.around.known.newest();

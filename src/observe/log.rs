@@ -35,6 +35,9 @@ impl Observer for Log {
                 seconds = outcome.seconds.total,
                 "run finished"
             ),
+            Event::Failed(error) if error.code().is_cancellation() => {
+                warn!(%pipeline, code = %error.code(), "{error}");
+            }
             Event::Failed(error) => error!(%pipeline, code = %error.code(), "{error}"),
         }
     }

@@ -18,7 +18,7 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
             let (what, name) = (words.next().unwrap(), words.next().unwrap());
             assert!(["HELP", "TYPE", "UNIT"].contains(&what), "{line}");
             assert!(described.insert((what.to_owned(), name.to_owned())), "twice: {line}");
-            family = name.to_owned();
+            name.clone_into(&mut family);
             continue;
         }
         let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line}"));

@@ -54,6 +54,7 @@ async fn a_folder_that_is_no_project_is_refused() {
     fs::remove_dir(project.path("pipelines")).unwrap();
     project.unset("LAKEGATE_POSTGRES");
     project.unset("LAKEGATE_API_LISTEN");
+    project.unset("LAKEGATE_ADMIN_LISTEN");
     let ran = project.run(&["sync"]).await;
     assert_eq!(ran.code, Some(1), "{ran:?}");
     insta::assert_snapshot!("not_a_project", refusal(&project, &ran, &[]));

@@ -9,7 +9,7 @@ use super::items;
 use crate::support::project::{TestProject, eventually};
 use crate::support::shown::steady;
 
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 23] = [
     "init",
     "sample",
     "preview",

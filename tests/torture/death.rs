@@ -152,13 +152,13 @@ impl Life {
         }
     }
 
-    /// The publish is done, and the process that did it finds out by itself.
+    /// The run is done, and the process that did it finds out by itself.
     async fn loses_an_answer(&self, mut process: Process, network: &Network) {
-        let before = self.publish_no().await;
+        let before = self.runs_done().await;
         network.proxy.lose_the_answer_to_a_commit();
         process.signal(Signal::SIGCONT);
         eventually("a commit", async || network.proxy.has_lost_an_answer() || process.has_ended()).await;
-        eventually("the publish", async || self.publish_no().await == before + 1).await;
+        eventually("the end of the run", async || self.runs_done().await == before + 1).await;
         network.proxy.cut();
         process.end().await.ok();
     }
