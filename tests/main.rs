@@ -44,6 +44,7 @@ mod retire;
 mod retry;
 mod sample;
 mod schema_in_place;
+mod serve_batch;
 mod serve_http;
 mod serve_json;
 mod serve_pages;

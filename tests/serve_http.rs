@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lakegate::domain::{Auth, Code, ColumnType, ScalarType};
+use lakegate::domain::{Auth, Code, ColumnType, Generation, ScalarType};
 use lakegate::serve::{Question, lookup_once, serve};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -188,7 +188,9 @@ async fn what_cannot_be_answered_says_why() {
         ("GET", "/v2/orders/1", 404, "LG6013"),
         ("GET", "/v1/openapi.json", 400, "LG6003"),
         ("POST", "/v1/orders/1", 405, "LG6011"),
-        ("POST", "/v1/orders/_batch", 405, "LG6011"),
+        ("POST", "/v1/orders/_batch", 415, "LG6017"),
+        ("POST", "/v1/orders/%5Fbatch", 405, "LG6011"),
+        ("DELETE", "/v1/orders/_batch", 405, "LG6011"),
         ("DELETE", "/v1/orders/1", 405, "LG6011"),
         ("BREW", "/v1/orders/1", 405, "LG6011"),
         ("POST", "/livez", 405, "LG6011"),
@@ -201,7 +203,8 @@ async fn what_cannot_be_answered_says_why() {
         assert!(error["title"].is_string() && error["detail"].is_string(), "{error}");
         assert_eq!(reply.json()["data"], json!([]));
         if status == 405 {
-            assert_eq!(reply.header("allow"), Some("GET,HEAD"), "{url}");
+            let allowed = if url.ends_with("/_batch") { "GET,HEAD,POST" } else { "GET,HEAD" };
+            assert_eq!(reply.header("allow"), Some(allowed), "{url}");
         }
     }
 }
@@ -269,6 +272,56 @@ async fn an_etag_follows_the_content() {
     assert_eq!((same.status, same.header("lakegate-version")), (304, Some("18")));
     publisher.publish(&table, "19", "SELECT 1, 'changed', 'other', 1.50").await;
     assert_eq!(get_with(addr, "/v1/orders/1", &[("If-None-Match", &tag)]).await.status, 200);
+}
+
+#[tokio::test]
+async fn clients_may_keep_what_the_policy_lets_them_keep() {
+    let database = TestDatabase::new().await;
+    let publisher = Publisher::new(&database).await;
+    let (mut table, rows) = orders();
+    table.policy.cache_ttl = Some(90);
+    publisher.publish(&table, "17", rows).await;
+    let running = Running::start(settings(), database.connector()).await;
+    let addr = running.server.addr;
+    let kept = async |url: &str, headers: &[(&str, &str)]| {
+        let reply = get_with(addr, url, headers).await;
+        (reply.status, reply.header("cache-control").unwrap().to_owned())
+    };
+    let first = get(addr, "/v1/orders/1").await;
+    let ttl = "private, max-age=90".to_owned();
+    assert_eq!((first.status, first.header("cache-control")), (200, Some(ttl.as_str())));
+    assert_eq!(kept("/v1/orders/1", &[("If-None-Match", first.header("etag").unwrap())]).await, (304, ttl));
+    // What is not there may be there in a moment.
+    assert_eq!(kept("/v1/orders/9", &[]).await, (404, "private, no-cache".to_owned()));
+}
+
+#[tokio::test]
+async fn data_that_was_checked_too_long_ago_is_refused() {
+    let database = TestDatabase::new().await;
+    let (publisher, running) = orders_server(&database).await;
+    let addr = running.server.addr;
+    let status = async |most: &str| get_with(addr, "/v1/orders/1", &[("Lakegate-Max-Staleness", most)]).await.status;
+    assert_eq!((status("10m").await, status("0ms").await), (200, 503));
+    let refused = get_with(addr, "/v1/orders/9", &[("Lakegate-Max-Staleness", "0ms")]).await;
+    assert_eq!((refused.code().as_str(), refused.header("retry-after")), ("LG6015", Some("1")));
+    for nonsense in ["10", "soon", "-1m"] {
+        assert_eq!(status(nonsense).await, 400, "{nonsense}");
+    }
+
+    let check = "UPDATE lakegate.published SET checked_at = now() - interval";
+    // Another publish, so that the age is read with it and not later.
+    publisher.point(&orders().0, Generation(1), "18").await;
+    publisher.session.batch_execute(&format!("{check} '1 hour'")).await.unwrap();
+    publisher.point(&orders().0, Generation(1), "19").await;
+    until(async || status("59m").await == 503).await;
+    assert_eq!(status("2h").await, 200);
+    let refused = get_with(addr, "/v1/orders/1", &[("Lakegate-Max-Staleness", "59m")]).await;
+    assert!(refused.body.contains("was last looked at 1h ago"), "{}", refused.body);
+    assert_eq!(refused.header("lakegate-version"), Some("19"));
+
+    // A run that finds no change is a check; it is not announced.
+    publisher.session.batch_execute(&format!("{check} '0'")).await.unwrap();
+    until(async || status("59m").await == 200).await;
 }
 
 #[tokio::test]

@@ -82,9 +82,12 @@ section! {
         hide: Names,
         /// The most rows of one page.
         page_limit: Whole<1, { u32::MAX as u64 }> = 100,
+        /// How long clients may keep an answer without asking whether it still holds; they ask each time unless
+        /// declared.
+        cache_ttl: Period<SECOND, { 365 * DAY }>,
     }
     required []
-    later [cache_ttl, rate_limit, roles, row_filter]
+    later [rate_limit, roles, row_filter]
 }
 
 section! {
@@ -262,6 +265,7 @@ pub(super) fn read(node: &Node, file: &str, defaults: &Defaults, reader: &mut Re
             enabled: serve.enabled?.value,
             hide: serve.hide.map(|hide| hide.value.0).unwrap_or_default(),
             page_limit: serve.page_limit?.value.0 as u32,
+            cache_ttl: serve.cache_ttl.map(|ttl| ttl.value.0.as_secs() as u32),
         },
         file: PathBuf::from(file),
     };

@@ -101,13 +101,15 @@ section! {
         connections: Whole<2, 1_000> = 8,
         /// The most rows of one page, whatever a pipeline says.
         page_max: Whole<1, { u32::MAX as u64 }> = 1_000,
+        /// The most keys of one batch.
+        batch_keys_max: Whole<1, 100_000> = 1_000,
         /// The longest a lookup may take in Postgres, at most 10 seconds.
         statement_timeout: Period<1, { 10 * SECOND }> = "10s",
         /// The most syncs at a time.
         concurrent_runs: Whole<1, 1_000> = 2,
     }
     required []
-    later [cache_memory, batch_keys_max]
+    later [cache_memory]
 }
 
 /// The project's settings, complete.
@@ -144,6 +146,7 @@ pub(super) fn settle(file: ProjectFile, reader: &mut Reader<'_>) -> Option<Proje
             memory: limits.memory?.value.0,
             connections: limits.connections?.value.0 as u32,
             page_max: limits.page_max?.value.0 as u32,
+            batch_keys_max: limits.batch_keys_max?.value.0 as u32,
             statement_timeout: limits.statement_timeout?.value.0,
             concurrent_runs: limits.concurrent_runs?.value.0 as u32,
         },

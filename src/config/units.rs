@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::domain::DURATION_UNITS;
-
 const SIZE_UNITS: [(&str, u64); 5] = [("", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
 /// The spelling that [`duration`] takes, as a regular expression.
@@ -13,12 +11,15 @@ pub(super) const SIZE_PATTERN: &str = "^[0-9]+(KiB|MiB|GiB|TiB)?$";
 
 /// A whole number and `ms`, `s`, `m`, `h` or `d`.
 pub(super) fn duration(text: &str) -> Option<Duration> {
-    with_unit(text, &DURATION_UNITS).map(Duration::from_millis)
+    crate::domain::parse_duration(text)
 }
 
 /// Bytes: a whole number, alone or with `KiB`, `MiB`, `GiB` or `TiB`.
 pub(super) fn size(text: &str) -> Option<u64> {
-    with_unit(text, &SIZE_UNITS)
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let (_, factor) = SIZE_UNITS.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
 /// The shortest spelling of a duration in milliseconds.
@@ -30,13 +31,6 @@ pub(super) fn spell_duration(millis: u64) -> String {
 pub(super) fn spell_size(bytes: u64) -> String {
     let unit = SIZE_UNITS.iter().rev().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
     unit.map_or_else(|| bytes.to_string(), |(name, factor)| format!("{}{name}", bytes / factor))
-}
-
-fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
-    number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
 #[cfg(test)]

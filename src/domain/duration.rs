@@ -15,6 +15,15 @@ pub fn spell_duration(duration: Duration) -> String {
     format!("{}{name}", millis / u128::from(*unit))
 }
 
+/// A duration as people write it: a whole number and `ms`, `s`, `m`, `h` or `d`. `None` for anything else.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let (_, factor) = DURATION_UNITS.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<u64>().ok()?.checked_mul(*factor).map(Duration::from_millis)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -174,6 +174,9 @@ codes! {
     PortTaken = 6012, "The address to listen on is taken", User, Never;
     NoSuchRoute = 6013, "No such path", User, Never;
     Overloaded = 6014, "Too many requests are waiting", User, Later;
+    TooStale = 6015, "The data was checked too long ago", User, Later;
+    BadBody = 6016, "The body is not valid", User, Never;
+    MediaTypeRefused = 6017, "The type of the body is not taken", User, Never;
 
     Paused = 7001, "The pipeline is paused", User, Never;
     Late = 7002, "The data is older than its freshness allows", User, Later;

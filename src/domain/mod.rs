@@ -22,7 +22,7 @@ mod table_schema;
 pub use checks::{Checks, RowCountCheck, SqlCheck};
 pub use column_type::{ColumnType, ScalarType};
 pub use contract::{Contract, PinnedColumn};
-pub use duration::{DURATION_UNITS, spell_duration};
+pub use duration::{DURATION_UNITS, parse_duration, spell_duration};
 pub use error::{Blame, Code, Error, Result, Retry};
 pub use generation::Generation;
 pub use pipeline::{

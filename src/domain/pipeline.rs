@@ -233,4 +233,8 @@ pub struct ServePolicy {
     pub hide: Vec<String>,
     /// The most rows of one page.
     pub page_limit: u32,
+    /// For how many seconds clients may keep an answer without asking whether it still holds; `None` = they ask each
+    /// time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_ttl: Option<u32>,
 }

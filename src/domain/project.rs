@@ -78,6 +78,8 @@ pub struct Limits {
     pub connections: u32,
     /// The most rows of one page, whatever a pipeline says.
     pub page_max: u32,
+    /// The most keys of one batch.
+    pub batch_keys_max: u32,
     /// The longest a lookup may take in Postgres.
     pub statement_timeout: Duration,
     /// The most syncs at a time in one process.

@@ -1,7 +1,7 @@
 //! Whether a client takes what we have: JSON.
 
 use axum::http::HeaderMap;
-use axum::http::header::ACCEPT;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
 
 use crate::domain::{Code, Error, Result};
 
@@ -21,6 +21,19 @@ pub(super) fn json(headers: &HeaderMap) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(Code::NotAcceptable, "the answer is JSON").hint("send `Accept: application/json`, or none"))
+}
+
+/// Whether a body says that it is JSON.
+///
+/// # Errors
+/// [`Code::MediaTypeRefused`] for any other type, or none.
+pub(super) fn body_is_json(headers: &HeaderMap) -> Result<()> {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let media = types.next().and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if specificity(media) == 3 && !media.contains("q=") && types.next().is_none() {
+        return Ok(());
+    }
+    Err(Error::new(Code::MediaTypeRefused, "the body must be JSON").hint("send `Content-Type: application/json`"))
 }
 
 /// How closely a media range names plain JSON; 0 = not at all. The closest one decides.
@@ -68,5 +81,25 @@ mod tests {
             assert_eq!(json(&headers).is_ok(), taken, "{accept}");
         }
         assert!(json(&HeaderMap::new()).is_ok());
+    }
+
+    #[test]
+    fn a_body_is_json_if_it_says_so() {
+        for (value, taken) in [
+            ("application/json", true),
+            ("application/json; charset=UTF-8", true),
+            ("application/json; charset=latin1", false),
+            ("application/json; numbers=string", false),
+            ("application/json;q=1", false),
+            ("application/*", false),
+            ("text/json", false),
+            ("text/plain", false),
+            ("", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_str(value).unwrap());
+            assert_eq!(body_is_json(&headers).is_ok(), taken, "{value}");
+        }
+        assert!(body_is_json(&HeaderMap::new()).is_err());
     }
 }

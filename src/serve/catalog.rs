@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::table::PublishedTable;
+use super::table::{Checked, PublishedTable};
 use crate::domain::{Code, Error, Result, Schemas};
 use crate::postgres::{Connector, Notifications, Session};
 use crate::store::{Control, PublishedState};
@@ -197,8 +197,11 @@ impl Follower {
     async fn read(&mut self) -> Result<()> {
         let (session, _) = self.link.as_ref().ok_or_else(|| Error::internal("the catalogue has no connection"))?;
         let began = self.shared.started.elapsed();
+        let asked = Checked::begin();
         let published = self.control.published_states(session).await?;
         let known = self.shared.tables.load_full();
+        let checked: HashMap<String, Duration> =
+            published.iter().map(|now| (now.name.clone(), now.unchecked_for)).collect();
         let (same, changed): (Vec<_>, Vec<_>) = published
             .into_iter()
             .partition(|now| matches!(known.by_name.get(&now.name), Some(Some(table)) if is_known(now, table)));
@@ -218,6 +221,11 @@ impl Follower {
                     tracing::error!(%error, name, "a published table is described in a way that is not understood");
                 }
                 by_name.insert(name, table.ok().map(Arc::new));
+            }
+        }
+        for table in by_name.values().flatten() {
+            if let Some(unchecked_for) = checked.get(table.name.as_str()) {
+                table.checked.note(asked, *unchecked_for);
             }
         }
         let unreadable = unreadable(&self.control, session, &self.schemas, &by_name).await?;

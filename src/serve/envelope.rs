@@ -37,6 +37,75 @@ pub(super) fn page(rows: &[u8], next: Option<&str>) -> Vec<u8> {
     body
 }
 
+/// The answer to a batch while it grows: an entry for each key, `null` where there is no row, and each of those among
+/// the errors with its index.
+pub(super) struct BatchEnvelope {
+    body: Vec<u8>,
+    misses: Vec<u8>,
+    entries: usize,
+}
+
+impl BatchEnvelope {
+    pub(super) fn new(entries: usize) -> Self {
+        let mut body = Vec::with_capacity(32 + entries * 128);
+        body.extend_from_slice(br#"{"data":["#);
+        BatchEnvelope { body, misses: Vec::new(), entries: 0 }
+    }
+
+    /// The next key has this row.
+    pub(super) fn row(&mut self, row: &RowJson, columns: Option<&[usize]>) {
+        self.begin();
+        row.append_to(&mut self.body, columns);
+    }
+
+    /// The next key has no row.
+    pub(super) fn miss(&mut self, detail: &str) {
+        let miss = Miss {
+            code: Code::RowNotFound.to_string(),
+            title: Code::RowNotFound.title(),
+            detail,
+            hint: None,
+            index: self.entries,
+        };
+        self.begin();
+        self.body.extend_from_slice(b"null");
+        if !self.misses.is_empty() {
+            self.misses.push(b',');
+        }
+        // Writing strings into memory cannot fail.
+        let _ = serde_json::to_writer(&mut self.misses, &miss);
+    }
+
+    fn begin(&mut self) {
+        if self.entries > 0 {
+            self.body.push(b',');
+        }
+        self.entries += 1;
+    }
+
+    /// The bytes so far.
+    pub(super) fn len(&self) -> usize {
+        self.body.len() + self.misses.len()
+    }
+
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        self.body.extend_from_slice(br#"],"error":["#);
+        self.body.append(&mut self.misses);
+        self.body.extend_from_slice(b"]}");
+        self.body
+    }
+}
+
+/// A key of a batch that has no row.
+#[derive(Serialize)]
+struct Miss<'a> {
+    code: String,
+    title: &'a str,
+    detail: &'a str,
+    hint: Option<&'a str>,
+    index: usize,
+}
+
 /// An error. Only what the read API itself says (`LG6…`) is told in its own words; of everything else, no more than
 /// that it is a defect: text of Postgres or of the file system never reaches a client.
 pub(super) fn problem(error: &Error) -> Vec<u8> {

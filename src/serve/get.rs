@@ -1,6 +1,6 @@
 //! One question without a server: the command line's `get`.
 
-use super::reader::Reader;
+use super::reader::{Asked, Reader};
 use super::request::Question;
 use crate::domain::{Limits, Result, Schemas};
 use crate::postgres::{Connector, Purpose};
@@ -18,5 +18,5 @@ pub async fn lookup_once(
 ) -> Result<Vec<u8>> {
     connector.connect(Purpose::Control, "lakegate get").await?.close().await;
     let limits = Limits { connections: 1, ..limits.clone() };
-    Reader::start(connector, schemas, &limits)?.answer(question).await.body
+    Reader::start(connector, schemas, &limits)?.answer(Asked::One(question)).await.body
 }

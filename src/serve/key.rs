@@ -32,6 +32,43 @@ pub(super) struct KeyColumn {
     pub(super) ty: ScalarType,
 }
 
+/// A part of a key that has a type of its own, as in JSON.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Part<'a> {
+    /// A number's digits.
+    Number(&'a str),
+    /// A string.
+    Text(&'a str),
+    /// A boolean.
+    Boolean(bool),
+}
+
+impl Part<'_> {
+    /// What stands for it in a path, where a value of this type may be written so.
+    ///
+    /// Whole numbers of 64 bits and decimals may be strings too: there are clients that have no such numbers, which
+    /// get them as strings when they ask for it.
+    fn text_of(&self, ty: ScalarType) -> Option<&str> {
+        match (*self, ty) {
+            (Part::Number(digits), ScalarType::Int16 | ScalarType::Int32) => Some(digits),
+            (Part::Number(text) | Part::Text(text), ScalarType::Int64 | ScalarType::Numeric { .. }) => Some(text),
+            (Part::Boolean(value), ScalarType::Boolean) => Some(if value { "true" } else { "false" }),
+            (Part::Number(_), _)
+            | (Part::Boolean(_), _)
+            | (Part::Text(_), ScalarType::Boolean | ScalarType::Int16 | ScalarType::Int32) => None,
+            (Part::Text(text), _) => Some(text),
+        }
+    }
+
+    fn as_written(&self) -> &str {
+        match *self {
+            Part::Number(text) | Part::Text(text) => text,
+            Part::Boolean(true) => "true",
+            Part::Boolean(false) => "false",
+        }
+    }
+}
+
 /// A key or the first parts of one: each part as its length (big-endian `u32`) and its canonical Postgres binary value,
 /// which is also how the elements of a binary array stand on the wire.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -51,6 +88,23 @@ impl Key {
         let mut key = Key::default();
         for (column, part) in columns.iter().zip(parts) {
             let value = parse_part(column.ty, part.as_ref()).ok_or_else(|| refusal(column, part.as_ref()))?;
+            key.push(&value);
+        }
+        Ok(key)
+    }
+
+    /// Reads a whole key whose parts have types of their own; there are as many as columns.
+    ///
+    /// # Errors
+    /// [`Code::BadKey`] naming the column and the expected form.
+    pub(super) fn parse_typed(columns: &[KeyColumn], parts: &[Part<'_>]) -> Result<Self> {
+        let mut key = Key::default();
+        for (column, part) in columns.iter().zip(parts) {
+            let value = part.text_of(column.ty).and_then(|text| parse_part(column.ty, text.as_bytes()));
+            let value = value.ok_or_else(|| {
+                let (form, echo) = (expected_in_json(column.ty), echo(part.as_written().as_bytes()));
+                Error::new(Code::BadKey, format!("the key column `{}` takes {form}; `{echo}` is not one", column.name))
+            })?;
             key.push(&value);
         }
         Ok(key)
@@ -149,13 +203,31 @@ fn is_canonical(ty: ScalarType, raw: &[u8]) -> bool {
 }
 
 fn refusal(column: &KeyColumn, part: &[u8]) -> Error {
+    let (form, echo) = (expected_form(column.ty), echo(part));
+    Error::new(Code::BadKey, format!("the key column `{}` takes {form}; `{echo}` is not one", column.name))
+}
+
+/// The beginning of a part, to be repeated in an error.
+fn echo(part: &[u8]) -> String {
     let text = String::from_utf8_lossy(part);
     let mut echo: String = text.chars().take(MAX_ECHO).flat_map(char::escape_debug).collect();
     if text.chars().nth(MAX_ECHO).is_some() {
         echo.push('…');
     }
-    let form = expected_form(column.ty);
-    Error::new(Code::BadKey, format!("the key column `{}` takes {form}; `{echo}` is not one", column.name))
+    echo
+}
+
+/// What a person has to write in JSON, for one value of this type.
+fn expected_in_json(ty: ScalarType) -> String {
+    match ty {
+        ScalarType::Boolean | ScalarType::Int16 | ScalarType::Int32 => expected_form(ty).to_owned(),
+        ScalarType::Int64 | ScalarType::Numeric { .. } => format!("{}, or a string of one", expected_form(ty)),
+        ScalarType::Text => "a string without the character NUL".to_owned(),
+        ScalarType::Timestamptz => "a string with an RFC 3339 timestamp with its offset like `2024-02-29T12:34:56Z`, \
+                                    to the microsecond at most"
+            .to_owned(),
+        _ => format!("a string with {}", expected_form(ty)),
+    }
 }
 
 /// What a person has to write, for one value of this type.

@@ -11,8 +11,10 @@
 //! depends on how fresh the catalogue is: if they disagree, the catalogue is read again and the question is asked anew.
 
 mod accept;
+mod batch;
 mod calendar;
 mod catalog;
+mod cursor;
 mod envelope;
 mod get;
 mod json;

@@ -15,7 +15,7 @@ use super::table::PublishedTable;
 use crate::domain::{Code, Error, Result};
 
 /// The most keys of one statement.
-const MAX_KEYS: u64 = 64;
+pub(super) const MAX_KEYS: usize = 64;
 
 /// The bytes of rows that one statement should not exceed: keys × the table's average row.
 const MAX_BATCH_BYTES: u64 = 1 << 20;
@@ -113,7 +113,7 @@ impl Queue {
         while let Some(serial) = lines.turns.pop_front() {
             let Entry::Occupied(mut line) = lines.waiting.entry(serial) else { continue };
             let table = Arc::clone(&line.get().table);
-            let most = (MAX_BATCH_BYTES / table.row_bytes.average()).clamp(1, MAX_KEYS) as usize;
+            let most = (MAX_BATCH_BYTES / table.row_bytes.average()).clamp(1, MAX_KEYS as u64) as usize;
             let mut batch = Batch { table, keys: HashMap::new(), waiters: Vec::new() };
             while let Some((key, answer)) = line.get_mut().waiters.pop_front() {
                 if answer.is_closed() {

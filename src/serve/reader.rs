@@ -3,17 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use tokio::time::timeout;
 
+use super::batch::Keys;
 use super::catalog::{Catalog, Found, Readiness};
-use super::envelope;
+use super::cursor::Cursor;
+use super::envelope::{self, BatchEnvelope};
 use super::key::Key;
 use super::lookup::{Lookups, unavailable};
-use super::page::{Cursor, PageQuery, Pages};
-use super::queue::Unanswered;
-use super::request::Question;
+use super::page::{PageQuery, Pages, too_many_bytes};
+use super::queue::{self, Unanswered};
+use super::request::{BatchQuestion, Question};
+use super::statement::Values;
 use super::table::PublishedTable;
-use crate::domain::{Code, Error, Limits, Result, Schemas};
+use crate::domain::{Code, Error, Limits, Result, Schemas, spell_duration};
 use crate::postgres::Connector;
 
 /// How often a question is asked again when the published state has changed under it.
@@ -28,7 +32,33 @@ pub(super) struct Reader {
     lookups: Lookups,
     pages: Pages,
     page_max: u32,
+    batch_keys_max: u32,
     deadline: Duration,
+}
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Asked<'a> {
+    /// A row, or a page.
+    One(&'a Question),
+    /// Many rows.
+    Batch(&'a BatchQuestion),
+}
+
+impl<'a> Asked<'a> {
+    fn table(self) -> &'a str {
+        match self {
+            Asked::One(question) => &question.table,
+            Asked::Batch(question) => &question.table,
+        }
+    }
+
+    fn max_staleness(self) -> Option<Duration> {
+        match self {
+            Asked::One(question) => question.max_staleness,
+            Asked::Batch(question) => question.max_staleness,
+        }
+    }
 }
 
 /// What became of a question.
@@ -47,8 +77,8 @@ impl From<Error> for Answer {
 
 impl Reader {
     /// Starts to follow the published tables; connections for reading are made when they are needed. Of
-    /// `limits.connections`, a quarter (at least one) is for pages, the rest (at least one) for lookups; one more
-    /// follows the control schema.
+    /// `limits.connections`, a quarter (at least one) is for pages and large batches, the rest (at least one) for
+    /// lookups; one more follows the control schema.
     pub(super) fn start(connector: &Connector, schemas: &Schemas, limits: &Limits) -> Result<Self> {
         let for_pages = (limits.connections / 4).max(1);
         let for_lookups = limits.connections.saturating_sub(for_pages).max(1);
@@ -57,6 +87,7 @@ impl Reader {
             lookups: Lookups::start(connector, for_lookups, limits.statement_timeout),
             pages: Pages::new(connector, schemas, for_pages, limits.statement_timeout)?,
             page_max: limits.page_max.max(1),
+            batch_keys_max: limits.batch_keys_max,
             deadline: limits.statement_timeout + GRACE,
         })
     }
@@ -70,6 +101,11 @@ impl Reader {
         self.catalog.readiness()
     }
 
+    /// The most keys of one batch.
+    pub(super) fn batch_keys_max(&self) -> u32 {
+        self.batch_keys_max
+    }
+
     /// The table of this name if it has been heard of, without asking.
     pub(super) fn known(&self, name: &str) -> Option<Arc<PublishedTable>> {
         match self.catalog.look_up(name) {
@@ -78,21 +114,21 @@ impl Reader {
         }
     }
 
-    pub(super) async fn answer(&self, question: &Question) -> Answer {
-        match timeout(self.deadline, self.persist(question)).await {
+    pub(super) async fn answer(&self, asked: Asked<'_>) -> Answer {
+        match timeout(self.deadline, self.persist(asked)).await {
             Ok(answer) => answer,
             Err(_) => unavailable("Postgres did not answer in time").into(),
         }
     }
 
-    async fn persist(&self, question: &Question) -> Answer {
-        for _ in 0..=REPEATS {
-            let table = match self.catalog.find(&question.table).await {
+    async fn persist(&self, asked: Asked<'_>) -> Answer {
+        for attempt in 0..=REPEATS {
+            let table = match self.catalog.find(asked.table()).await {
                 Found::Table(table) => table,
                 Found::Nothing => return Error::new(Code::TableNotFound, "there is no table of this name").into(),
                 Found::Unknown => return unavailable("what is published cannot be read").into(),
             };
-            match self.ask(&table, question).await {
+            match self.ask(&table, asked, attempt > 0).await {
                 Ok(body) => return Answer { table: Some(table), body: Ok(body) },
                 Err(Unanswered::Failed(error)) => return Answer { table: Some(table), body: Err(error) },
                 Err(Unanswered::Moved) => {
@@ -105,7 +141,18 @@ impl Reader {
         unavailable("the table is being published again and again").into()
     }
 
-    async fn ask(&self, table: &Arc<PublishedTable>, question: &Question) -> Result<Vec<u8>, Unanswered> {
+    /// `again` = something else was published while it was asked before.
+    async fn ask(&self, table: &Arc<PublishedTable>, asked: Asked<'_>, again: bool) -> Result<Vec<u8>, Unanswered> {
+        if let Some(most) = asked.max_staleness() {
+            check_staleness(table, most)?;
+        }
+        match asked {
+            Asked::One(question) => self.one(table, question).await,
+            Asked::Batch(question) => self.batch(table, question, again).await,
+        }
+    }
+
+    async fn one(&self, table: &Arc<PublishedTable>, question: &Question) -> Result<Vec<u8>, Unanswered> {
         let key = Key::parse(&table.key, &question.key)?;
         let columns = question.columns.as_deref().map(|names| table.project(names)).transpose()?;
         let columns = columns.as_deref();
@@ -118,7 +165,7 @@ impl Reader {
         }
         match self.lookups.ask(table, key).await? {
             Some(row) => Ok(envelope::row(&row, columns)),
-            None => Err(Error::new(Code::RowNotFound, "the table has no row with this key").into()),
+            None => Err(Error::new(Code::RowNotFound, NO_ROW).into()),
         }
     }
 
@@ -141,6 +188,62 @@ impl Reader {
         let next = page.next.map(|key| Cursor::after(table, &key).encode());
         Ok(envelope::page(&page.rows, next.as_deref()))
     }
+
+    /// All rows are of the table's state at hand: whatever reads another one gives [`Unanswered::Moved`]. What was
+    /// asked in parts and moved is asked again in one statement.
+    async fn batch(
+        &self,
+        table: &Arc<PublishedTable>,
+        question: &BatchQuestion,
+        again: bool,
+    ) -> Result<Vec<u8>, Unanswered> {
+        let columns = question.columns.as_deref().map(|names| table.project(names)).transpose()?;
+        let columns = columns.as_deref();
+        let keys = Keys::of(question, table)?;
+        if keys.distinct.is_empty() {
+            return Ok(BatchEnvelope::new(0).finish());
+        }
+        let rows = if keys.distinct.len() > queue::MAX_KEYS || again {
+            let found = self.pages.find(table, &keys.distinct).await?;
+            let write = |row: Option<_>| {
+                let values = row.as_ref().map(|row| Values::new(row, table)).transpose()?;
+                values.map(|values| table.shape.write(values.shown(table)).map(Arc::new)).transpose()
+            };
+            found.into_iter().map(write).collect::<Result<Vec<_>>>()?
+        } else {
+            let asked = keys.distinct.iter().map(|key| self.lookups.ask(table, key.clone()));
+            try_join_all(asked).await?
+        };
+        let mut answer = BatchEnvelope::new(keys.places.len());
+        for &number in &keys.places {
+            match rows.get(number).and_then(Option::as_ref) {
+                Some(row) => answer.row(row, columns),
+                None => answer.miss(NO_ROW),
+            }
+            if answer.len() > MAX_ANSWER_BYTES {
+                return Err(too_many_bytes().into());
+            }
+        }
+        Ok(answer.finish())
+    }
+}
+
+const NO_ROW: &str = "the table has no row with this key";
+
+/// The most bytes of a batch's answer: as JSON, and with rows that are asked for twice, it is more than what Postgres
+/// sends.
+const MAX_ANSWER_BYTES: usize = 2 * super::page::MAX_BATCH_BYTES;
+
+/// # Errors
+/// [`Code::TooStale`].
+fn check_staleness(table: &PublishedTable, most: Duration) -> Result<()> {
+    let age = table.checked.unchecked_for();
+    if age <= most {
+        return Ok(());
+    }
+    let age = spell_duration(Duration::from_secs(age.as_secs()));
+    let detail = format!("the source of `{}` was last looked at {age} ago", table.name);
+    Err(Error::new(Code::TooStale, detail).hint("ask again later, or allow more in `Lakegate-Max-Staleness`"))
 }
 
 impl From<Error> for Unanswered {

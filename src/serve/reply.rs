@@ -9,6 +9,7 @@ use axum::response::Response;
 
 use super::envelope;
 use super::reader::Answer;
+use super::table::PublishedTable;
 use crate::domain::{Code, Error};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -19,27 +20,40 @@ const VARIES: HeaderValue = HeaderValue::from_static("Accept, Accept-Encoding, A
 /// A client may keep an answer, but asks each time whether it still holds.
 const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
-/// The response to a question, with what the table says of itself; 304 where the client has this very content.
-pub(super) fn answer(answer: Answer, request: &HeaderMap) -> Response {
-    let mut response = match &answer.body {
-        Err(error) => refusal(error),
-        Ok(_) => Response::new(Body::empty()),
+/// The response to a question that is asked by GET or HEAD; 304 where the client has this very content.
+pub(super) fn tagged(answer: Answer, request: &HeaderMap) -> Response {
+    let tag = answer.body.as_ref().ok().map(|body| entity_tag(body));
+    let known = tag.as_ref().is_some_and(|tag| matches(request, tag.as_bytes()));
+    let ttl = answer.table.as_ref().and_then(|table| table.cache_control.clone());
+    let mut response = if known {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        about(response, answer.table.as_deref())
+    } else {
+        untagged(answer)
     };
-    if let Ok(body) = answer.body {
-        let tag = entity_tag(&body);
-        let known = matches(request, tag.as_bytes());
+    if let Some(tag) = tag {
         response.headers_mut().insert(ETAG, tag);
-        if known {
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-        } else {
-            response.headers_mut().insert(CONTENT_TYPE, JSON);
-            *response.body_mut() = Body::from(body);
-        }
+        response.headers_mut().insert(CACHE_CONTROL, ttl.unwrap_or(REVALIDATE));
     }
-    response.headers_mut().insert(CACHE_CONTROL, REVALIDATE);
-    response.headers_mut().insert(VARY, VARIES);
-    if let Some(table) = answer.table {
-        response.headers_mut().extend(table.about.iter().cloned());
+    response
+}
+
+/// The response to a question, with what the table says of itself.
+pub(super) fn untagged(answer: Answer) -> Response {
+    let response = match answer.body {
+        Err(error) => refusal(&error),
+        Ok(body) => json(body),
+    };
+    about(response, answer.table.as_deref())
+}
+
+fn about(mut response: Response, table: Option<&PublishedTable>) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, REVALIDATE);
+    headers.insert(VARY, VARIES);
+    if let Some(table) = table {
+        headers.extend(table.about.iter().cloned());
     }
     response
 }
@@ -69,12 +83,13 @@ pub(super) fn json(body: impl Into<Body>) -> Response {
 fn status(code: Code) -> StatusCode {
     match code {
         Code::TableNotFound | Code::RowNotFound | Code::NoSuchRoute => StatusCode::NOT_FOUND,
-        Code::BadKey | Code::UnknownColumn | Code::BadParameter => StatusCode::BAD_REQUEST,
+        Code::BadKey | Code::UnknownColumn | Code::BadParameter | Code::BadBody => StatusCode::BAD_REQUEST,
         Code::StaleCursor => StatusCode::CONFLICT,
         Code::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
         Code::HostRefused => StatusCode::MISDIRECTED_REQUEST,
-        Code::Unavailable | Code::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Unavailable | Code::Overloaded | Code::TooStale => StatusCode::SERVICE_UNAVAILABLE,
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::MediaTypeRefused => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }

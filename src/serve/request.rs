@@ -4,10 +4,13 @@
 //! data. In a query, `+` is a space, as in forms.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
+use axum::http::HeaderMap;
 use percent_encoding::percent_decode_str;
 
-use crate::domain::{Code, Error, Result};
+use super::batch;
+use crate::domain::{Code, Error, Result, parse_duration};
 
 /// One reading request: rows of a table by its key or the first parts of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +27,55 @@ pub struct Question {
     pub cursor: Option<String>,
     /// Go on from the cursor whatever was published since.
     pub follow: bool,
+    /// How long ago the source may have been looked at; `None` = any time.
+    pub max_staleness: Option<Duration>,
+}
+
+/// A request for many rows of a table by their keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct BatchQuestion {
+    pub(super) table: String,
+    /// In the order in which they are answered.
+    pub(super) keys: Vec<batch::Asked>,
+    /// As in [`Question`].
+    pub(super) columns: Option<Vec<String>>,
+    /// As in [`Question`].
+    pub(super) max_staleness: Option<Duration>,
+}
+
+impl BatchQuestion {
+    /// Reads the table's name as it stands in the path and the query of a URL, both still percent-encoded. The keys
+    /// stand in the body.
+    ///
+    /// # Errors
+    /// [`Code::BadParameter`] for parameters that batches do not have.
+    pub(super) fn from_url(table: &str, query: Option<&str>) -> Result<Self> {
+        let mut question = Question::default();
+        for (name, value) in parameters(query.unwrap_or_default()) {
+            if &*name != b"columns" {
+                return Err(Error::new(Code::BadParameter, format!("a batch has no parameter `{}`", echo(&name)))
+                    .hint("the parameter of a batch is columns; its keys stand in the body"));
+            }
+            question.parameter(&name, value)?;
+        }
+        let table = text("the table's name", decode(table))?;
+        Ok(BatchQuestion { table, columns: question.columns, ..BatchQuestion::default() })
+    }
+}
+
+/// How long ago the source may have been looked at, by the header `Lakegate-Max-Staleness`.
+///
+/// # Errors
+/// [`Code::BadParameter`] for anything but one duration.
+pub(super) fn max_staleness(headers: &HeaderMap) -> Result<Option<Duration>> {
+    let mut values = headers.get_all("lakegate-max-staleness").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    match value.to_str().ok().and_then(|text| parse_duration(text.trim())) {
+        Some(duration) if values.next().is_none() => Ok(Some(duration)),
+        _ => {
+            Err(Error::new(Code::BadParameter, "`Lakegate-Max-Staleness` takes one duration like `30s`, `10m` or `2h`"))
+        }
+    }
 }
 
 impl Question {
@@ -83,14 +135,17 @@ impl Question {
                 }
             }
             other => {
-                let echo: String =
-                    String::from_utf8_lossy(other).chars().take(40).flat_map(char::escape_debug).collect();
-                return Err(Error::new(Code::BadParameter, format!("there is no parameter `{echo}`"))
+                return Err(Error::new(Code::BadParameter, format!("there is no parameter `{}`", echo(other)))
                     .hint("the parameters are columns, cursor, follow, key and limit"));
             }
         }
         Ok(())
     }
+}
+
+/// The beginning of what a client wrote, to be repeated in an error.
+fn echo(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).chars().take(40).flat_map(char::escape_debug).collect()
 }
 
 fn in_query(question: &Question) -> String {
@@ -176,6 +231,32 @@ mod tests {
         let question = Question::from_url("t/1", Some("columns=a,b%2Cc&limit=5&cursor=x&follow=true")).unwrap();
         assert_eq!(question.columns.unwrap(), ["a", "b,c"]);
         assert_eq!((question.limit, question.cursor.as_deref(), question.follow), (Some(5), Some("x"), true));
+    }
+
+    #[test]
+    fn a_batch_has_columns_alone() {
+        let question = BatchQuestion::from_url("a%62", Some("columns=a,b")).unwrap();
+        assert_eq!((question.table.as_str(), question.columns.unwrap().len()), ("ab", 2));
+        for query in ["key=1", "limit=1", "x=1", "columns=a&columns=b"] {
+            assert_eq!(BatchQuestion::from_url("t", Some(query)).unwrap_err().code(), Code::BadParameter, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_bound_on_staleness_is_one_duration() {
+        let bound = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("Lakegate-Max-Staleness", value.parse().unwrap());
+            }
+            max_staleness(&headers)
+        };
+        assert_eq!(bound(&[]).unwrap(), None);
+        assert_eq!(bound(&["10m"]).unwrap(), Some(Duration::from_secs(600)));
+        assert_eq!(bound(&["0s"]).unwrap(), Some(Duration::ZERO));
+        for refused in [&["10"][..], &["-1m"], &["1m", "1m"], &["1m, 2m"], &[""]] {
+            assert_eq!(bound(refused).unwrap_err().code(), Code::BadParameter, "{refused:?}");
+        }
     }
 
     proptest! {

@@ -1,23 +1,34 @@
 //! The routes of the read API.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::get;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::time::timeout;
 
+use super::batch::read_body;
 use super::catalog::Readiness;
-use super::reader::{Answer, Reader};
-use super::request::Question;
+use super::reader::{Answer, Asked, Reader};
+use super::request::{BatchQuestion, Question, max_staleness};
 use super::{accept, reply};
-use crate::domain::{Code, Error};
+use crate::domain::{Code, Error, Result};
 use crate::http::{Gate, pass};
 
 /// The most names of unreadable tables that `/readyz` lists.
 const MAX_NAMES: usize = 100;
+
+/// The longest body of a batch, in bytes.
+const MAX_BODY: usize = 4 << 20;
+
+/// How long a client may take to send a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What reading routes stand under.
 const ROOT: &str = "/v1/";
@@ -27,6 +38,7 @@ pub(super) fn router(reader: Arc<Reader>, gate: Arc<Gate>) -> Router {
     Router::new()
         .route("/v1/{table}", get(rows))
         .route("/v1/{table}/", get(rows))
+        .route("/v1/{table}/_batch", get(rows).post(batch))
         .route("/v1/{table}/{*key}", get(rows))
         .route("/readyz", get(ready))
         .with_state(reader)
@@ -39,15 +51,57 @@ pub(super) fn router(reader: Arc<Reader>, gate: Arc<Gate>) -> Router {
 /// A row by its whole key, or a page by the first parts of it. The path is taken raw: an encoded `/` is data.
 async fn rows(State(reader): State<Arc<Reader>>, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().strip_prefix(ROOT).unwrap_or_default();
-    let question = accept::json(&headers).and_then(|()| Question::from_url(path, uri.query()));
-    let answer = match question {
-        Ok(question) => reader.answer(&question).await,
-        Err(error) => {
-            let name = path.split('/').next().unwrap_or_default();
-            Answer { table: reader.known(name), body: Err(error) }
+    let answer = match question(path, uri.query(), &headers) {
+        Ok(question) => reader.answer(Asked::One(&question)).await,
+        Err(error) => refused(&reader, path, error),
+    };
+    reply::tagged(answer, &headers)
+}
+
+fn question(path: &str, query: Option<&str>, headers: &HeaderMap) -> Result<Question> {
+    accept::json(headers)?;
+    Ok(Question { max_staleness: max_staleness(headers)?, ..Question::from_url(path, query)? })
+}
+
+/// Rows by many whole keys, which stand in the body.
+async fn batch(State(reader): State<Arc<Reader>>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
+    let path = uri.path().strip_prefix(ROOT).unwrap_or_default();
+    let answer = match batch_question(path, uri.query(), &headers, body, reader.batch_keys_max()).await {
+        Ok(question) => reader.answer(Asked::Batch(&question)).await,
+        Err(error) => refused(&reader, path, error),
+    };
+    reply::untagged(answer)
+}
+
+async fn batch_question(
+    path: &str,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: Body,
+    most: u32,
+) -> Result<BatchQuestion> {
+    accept::json(headers)?;
+    accept::body_is_json(headers)?;
+    let table = path.split('/').next().unwrap_or_default();
+    let question = BatchQuestion { max_staleness: max_staleness(headers)?, ..BatchQuestion::from_url(table, query)? };
+    let body = match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            return Err(Error::new(Code::TooLarge, format!("the body is longer than {} MiB", MAX_BODY >> 20))
+                .hint("ask in several batches"));
+        }
+        Ok(Err(_)) => return Err(Error::new(Code::BadBody, "the body ended before its end")),
+        Err(_) => {
+            return Err(Error::new(Code::BadBody, format!("the body took longer than {} s", BODY_TIMEOUT.as_secs())));
         }
     };
-    reply::answer(answer, &headers)
+    Ok(BatchQuestion { keys: read_body(&body, most)?, ..question })
+}
+
+/// The answer to a request that cannot be understood, about the table that it names.
+fn refused(reader: &Reader, path: &str, error: Error) -> Answer {
+    let name = path.split('/').next().unwrap_or_default();
+    Answer { table: reader.known(name), body: Err(error) }
 }
 
 async fn live() -> Response {
@@ -73,7 +127,6 @@ async fn no_such_route() -> Response {
 
 async fn method_not_allowed(request: Request) -> Response {
     let method: String = request.method().as_str().chars().take(32).collect();
-    reply::refusal(
-        &Error::new(Code::MethodNotAllowed, format!("{method} is not answered here")).hint("use GET or HEAD"),
-    )
+    let refusal = Error::new(Code::MethodNotAllowed, format!("{method} is not answered here"));
+    reply::refusal(&refusal.hint("use GET or HEAD; POST is for /v1/TABLE/_batch"))
 }

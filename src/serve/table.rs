@@ -1,8 +1,9 @@
 //! A published table as the read API sees it: what it shows, how its rows are found, and what its answers say of
 //! themselves.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use axum::http::{HeaderName, HeaderValue};
 use chrono::SecondsFormat;
@@ -31,6 +32,8 @@ pub(super) struct PublishedTable {
     pub(super) source_version: String,
     /// Headers of every answer about it: version, generation, and when it was published.
     pub(super) about: Vec<(HeaderName, HeaderValue)>,
+    /// How long clients may keep an answer, where the policy says so.
+    pub(super) cache_control: Option<HeaderValue>,
     /// The key's columns, in order; hidden ones included.
     pub(super) key: Vec<KeyColumn>,
     /// How the table is served.
@@ -46,6 +49,8 @@ pub(super) struct PublishedTable {
     pub(super) lookup: Query,
     /// Outlives this state: the next one of the same table goes on with what was learned.
     pub(super) row_bytes: RowBytes,
+    /// When the source was last looked at.
+    pub(super) checked: Checked,
 }
 
 impl PublishedTable {
@@ -86,6 +91,8 @@ impl PublishedTable {
             .into_iter()
             .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_bytes(value).ok()?)));
         let about = about.collect();
+        let ttl = policy.cache_ttl.map(|seconds| HeaderValue::try_from(format!("private, max-age={seconds}")));
+        let cache_control = ttl.and_then(|value| value.ok());
         let mut table = PublishedTable {
             serial,
             name,
@@ -93,6 +100,7 @@ impl PublishedTable {
             publish_no,
             source_version,
             about,
+            cache_control,
             key,
             policy,
             read,
@@ -101,6 +109,7 @@ impl PublishedTable {
             shape,
             lookup: Query::default(),
             row_bytes,
+            checked: Checked::default(),
         };
         table.lookup = statement::lookup(schemas, &table);
         Ok(table)
@@ -167,6 +176,35 @@ impl RowBytes {
     }
 }
 
+/// When a table's source was last looked at: moves while the state stays what it is.
+#[derive(Debug, Default)]
+pub(super) struct Checked(AtomicU64);
+
+/// What [`Checked`] counts from: an instant long before this process, so that earlier checks have a place too.
+const LONG_AGO: Duration = Duration::from_secs(10 * 366 * 86_400);
+
+impl Checked {
+    fn now() -> Duration {
+        static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
+        LONG_AGO + STARTED.elapsed()
+    }
+
+    /// The present instant, to be taken before the question is asked whose answer is noted.
+    pub(super) fn begin() -> Duration {
+        Checked::now()
+    }
+
+    /// Notes that at an instant it had not been looked at for so long.
+    pub(super) fn note(&self, at: Duration, unchecked_for: Duration) {
+        self.0.fetch_max(at.saturating_sub(unchecked_for).as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// For how long it has not been looked at, as far as is known: never less than it is.
+    pub(super) fn unchecked_for(&self) -> Duration {
+        Checked::now().saturating_sub(Duration::from_millis(self.0.load(Ordering::Relaxed)))
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use chrono::DateTime;
@@ -199,6 +237,7 @@ pub(super) mod tests {
                 enabled: true,
                 hide: hide.iter().map(ToString::to_string).collect(),
                 page_limit: 100,
+                cache_ttl: None,
             },
         }
     }
@@ -227,6 +266,19 @@ pub(super) mod tests {
     fn a_column_may_be_asked_for_once() {
         let twice = ["note".to_owned(), "note".to_owned()];
         assert_eq!(table(1, "orders").project(&twice).unwrap_err().code(), Code::BadParameter);
+    }
+
+    #[test]
+    fn the_age_of_a_check_grows_and_a_later_check_makes_it_less() {
+        let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
+        let checked = Checked::default();
+        assert!(checked.unchecked_for() >= LONG_AGO);
+        let began = Checked::begin();
+        checked.note(began, hour);
+        assert!((hour..hour + minute).contains(&checked.unchecked_for()));
+        checked.note(began, minute);
+        checked.note(began, hour);
+        assert!((minute..2 * minute).contains(&checked.unchecked_for()));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Statements are not prepared, so that they work behind poolers that share sessions.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use postgres_types::{ToSql, Type};
@@ -24,6 +25,8 @@ pub struct PublishedState {
     pub publish_no: i64,
     /// The source version that readers see.
     pub source_version: String,
+    /// How long ago the source was last looked at, by the clock of Postgres.
+    pub unchecked_for: Duration,
 }
 
 /// A published state with all that reading it needs.
@@ -49,7 +52,10 @@ impl Control {
     /// Which state of each table is published. Cheap enough to be asked each second.
     pub async fn published_states(&self, client: &Client) -> Result<Vec<PublishedState>> {
         let doing = "read what is published";
-        let sql = self.sql("SELECT name, generation, publish_no, source_version FROM {control}.published");
+        let sql = self.sql(
+            "SELECT name, generation, publish_no, source_version, \
+             (extract(epoch FROM clock_timestamp() - checked_at) * 1000)::bigint FROM {control}.published",
+        );
         let rows = client.query_typed(&sql, &[]).await.doing(doing)?;
         let state = |row: &Row| {
             Ok(PublishedState {
@@ -57,6 +63,8 @@ impl Control {
                 generation: Generation(row.try_get(1)?),
                 publish_no: row.try_get(2)?,
                 source_version: row.try_get(3)?,
+                // Clocks that were set back make it negative.
+                unchecked_for: Duration::from_millis(u64::try_from(row.try_get::<_, i64>(4)?).unwrap_or(0)),
             })
         };
         rows.iter().map(state).collect::<Result<_, _>>().doing(doing)

@@ -12,7 +12,9 @@ use tokio::net::TcpStream;
 pub(crate) struct Reply {
     pub(crate) status: u16,
     head: String,
+    /// As text, whatever it is.
     pub(crate) body: String,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Reply {
@@ -50,6 +52,16 @@ pub(crate) async fn get_with(addr: SocketAddr, url: &str, headers: &[(&str, &str
     request(addr, "GET", url, headers).await
 }
 
+/// `POST` of JSON.
+pub(crate) async fn post(addr: SocketAddr, url: &str, body: &str) -> Reply {
+    post_with(addr, url, &[("Content-Type", "application/json")], body).await
+}
+
+/// `POST` with these headers alone.
+pub(crate) async fn post_with(addr: SocketAddr, url: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+    send(addr, "POST", url, headers, body).await
+}
+
 /// Any request without a body. `Host` is the address unless it is among the headers.
 pub(crate) async fn request(addr: SocketAddr, method: &str, url: &str, headers: &[(&str, &str)]) -> Reply {
     send(addr, method, url, headers, "").await
@@ -72,8 +84,10 @@ pub(crate) async fn send(addr: SocketAddr, method: &str, url: &str, headers: &[(
     stream.write_all(text.as_bytes()).await.expect("the request");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.expect("the answer");
-    let answer = String::from_utf8(answer).expect("UTF-8");
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer to {url}: {answer:?}"));
+    let split = answer.windows(4).position(|window| window == b"\r\n\r\n");
+    let split = split.unwrap_or_else(|| panic!("no answer to {url}: {:?}", String::from_utf8_lossy(&answer)));
+    let head = String::from_utf8(answer[..split].to_vec()).expect("a head of text");
+    let bytes = answer[split + 4..].to_vec();
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    Reply { status, head: head.to_owned(), body: body.to_owned() }
+    Reply { status, head, body: String::from_utf8_lossy(&bytes).into_owned(), bytes }
 }

@@ -41,7 +41,7 @@ impl Table {
         };
         let mut schema = TableSchema { columns: columns.iter().map(column).collect(), key: Vec::new() };
         schema.key = key.iter().map(|name| schema.position(name).expect("a key column")).collect();
-        let policy = ServePolicy { enabled: true, hide: Vec::new(), page_limit: 1000 };
+        let policy = ServePolicy { enabled: true, hide: Vec::new(), page_limit: 1000, cache_ttl: None };
         Table { name: TableName::new(name).expect("a name"), schema, policy }
     }
 
@@ -147,6 +147,7 @@ pub(crate) fn settings() -> ServeSettings {
             memory: 1 << 20,
             connections: 4,
             page_max: 1000,
+            batch_keys_max: 1000,
             statement_timeout: Duration::from_secs(10),
             concurrent_runs: 1,
         },

@@ -186,15 +186,13 @@ fn wrong_values_of_a_project() {
 
 #[test]
 fn what_is_not_built_yet() {
-    let mut report = Report(Report::pipelines(&[
-        "deprecated: {}\n",
-        "serve: {cache_ttl: 1m, rate_limit: 5, roles: [a], row_filter: x}\n",
-    ]));
+    let mut report =
+        Report(Report::pipelines(&["deprecated: {}\n", "serve: {rate_limit: 5, roles: [a], row_filter: x}\n"]));
     for text in [
         "api: {tls: {}, cors: {}}\n",
         "auth: {keys: true}\n",
         "auth: {jwt: {}}\n",
-        "limits: {cache_memory: 0, batch_keys_max: 5}\n",
+        "limits: {cache_memory: 0}\n",
         "pipelines: s3://bucket/pipelines\n",
     ] {
         report.case(text, load_project(text, &[]));

@@ -59,7 +59,7 @@ freshness: 2h
 retain: 0
 timeout: 90m
 publish_timeout: 30s
-serve: {enabled: false, hide: [email], page_limit: 500}
+serve: {enabled: false, hide: [email], page_limit: 500, cache_ttl: 90s}
 "#;
     let env = [("BUCKET", "lake"), ("SECRET", "hunter2")];
     let loaded = load_files(&[("pipelines/any-stem.yml", text)], &env).unwrap();
@@ -97,7 +97,7 @@ pipelines: tables/
 api: {listen: "[::1]:0", hosts: [data.example.org]}
 auth: none
 alerts: {webhook: "https://hooks.example.org/${HOOK}"}
-limits: {memory: 1GiB, connections: 16, page_max: 50, statement_timeout: 500ms, concurrent_runs: 4}
+limits: {memory: 1GiB, connections: 16, page_max: 50, batch_keys_max: 20, statement_timeout: 500ms, concurrent_runs: 4}
 defaults:
   retain: 3
   grants: [analyst]
