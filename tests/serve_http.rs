@@ -223,7 +223,7 @@ async fn every_answer_about_a_table_says_what_it_holds() {
         ("/v1/orders/9", "*/*"),
         ("/v1/orders/x", "*/*"),
         ("/v1/orders", "*/*"),
-        ("/v1/orders/1", "text/csv"),
+        ("/v1/orders/1", "application/xml"),
     ] {
         let reply = get_with(running.server.addr, url, &[("Accept", accept)]).await;
         assert_eq!(reply.header("lakegate-version"), Some("17"), "{url}");
@@ -232,7 +232,7 @@ async fn every_answer_about_a_table_says_what_it_holds() {
         assert!(synced.starts_with(published.get::<_, &str>(1)) && synced.ends_with('Z'), "{synced}");
         assert_eq!(reply.header("cache-control"), Some("private, no-cache"), "{url}");
     }
-    let reply = get_with(running.server.addr, "/v1/orders/1", &[("Accept", "text/csv")]).await;
+    let reply = get_with(running.server.addr, "/v1/orders/1", &[("Accept", "application/xml")]).await;
     assert_eq!((reply.status, reply.code().as_str()), (406, "LG6007"));
 }
 

@@ -23,76 +23,59 @@ pub(super) fn row(row: &RowJson, columns: Option<&[usize]>) -> Vec<u8> {
     body
 }
 
-/// The rows of a page, and the cursor of the next one.
-pub(super) fn page(rows: &[u8], next: Option<&str>) -> Vec<u8> {
-    let mut body = Vec::with_capacity(rows.len() + next.map_or(0, str::len) + 48);
-    body.extend_from_slice(br#"{"data":["#);
-    body.extend_from_slice(rows);
-    body.extend_from_slice(br#"],"error":[],"next":"#);
-    match next {
-        Some(next) => write_string(&mut body, next.as_bytes()),
-        None => body.extend_from_slice(b"null"),
-    }
-    body.push(b'}');
-    body
-}
-
-/// The answer to a batch while it grows: an entry for each key, `null` where there is no row, and each of those among
-/// the errors with its index.
-pub(super) struct BatchEnvelope {
-    body: Vec<u8>,
+/// An answer of several rows while it grows: an entry for each row, or for each key of a batch, `null` where there is no
+/// row, and each of those among the errors with its index.
+#[derive(Default)]
+pub(super) struct Envelope {
+    entries: Vec<u8>,
     misses: Vec<u8>,
-    entries: usize,
+    count: usize,
 }
 
-impl BatchEnvelope {
-    pub(super) fn new(entries: usize) -> Self {
-        let mut body = Vec::with_capacity(32 + entries * 128);
-        body.extend_from_slice(br#"{"data":["#);
-        BatchEnvelope { body, misses: Vec::new(), entries: 0 }
-    }
-
-    /// The next key has this row.
-    pub(super) fn row(&mut self, row: &RowJson, columns: Option<&[usize]>) {
-        self.begin();
-        row.append_to(&mut self.body, columns);
+impl Envelope {
+    /// Where the next row is to be written.
+    pub(super) fn entry(&mut self) -> &mut Vec<u8> {
+        let head: &[u8] = if self.count == 0 { br#"{"data":["# } else { b"," };
+        self.entries.extend_from_slice(head);
+        self.count += 1;
+        &mut self.entries
     }
 
     /// The next key has no row.
     pub(super) fn miss(&mut self, detail: &str) {
-        let miss = Miss {
-            code: Code::RowNotFound.to_string(),
-            title: Code::RowNotFound.title(),
-            detail,
-            hint: None,
-            index: self.entries,
-        };
-        self.begin();
-        self.body.extend_from_slice(b"null");
+        let index = self.count;
+        self.entry().extend_from_slice(b"null");
         if !self.misses.is_empty() {
             self.misses.push(b',');
         }
+        let (code, title) = (Code::RowNotFound.to_string(), Code::RowNotFound.title());
         // Writing strings into memory cannot fail.
-        let _ = serde_json::to_writer(&mut self.misses, &miss);
-    }
-
-    fn begin(&mut self) {
-        if self.entries > 0 {
-            self.body.push(b',');
-        }
-        self.entries += 1;
+        let _ = serde_json::to_writer(&mut self.misses, &Miss { code, title, detail, hint: None, index });
     }
 
     /// The bytes so far.
     pub(super) fn len(&self) -> usize {
-        self.body.len() + self.misses.len()
+        self.entries.len() + self.misses.len()
     }
 
-    pub(super) fn finish(mut self) -> Vec<u8> {
-        self.body.extend_from_slice(br#"],"error":["#);
-        self.body.append(&mut self.misses);
-        self.body.extend_from_slice(b"]}");
-        self.body
+    /// The body. `next` = it is a page, and this is the cursor of the next one.
+    pub(super) fn finish(self, next: Option<Option<&str>>) -> Vec<u8> {
+        let Envelope { entries: mut body, mut misses, count } = self;
+        if count == 0 {
+            body.extend_from_slice(br#"{"data":["#);
+        }
+        body.extend_from_slice(br#"],"error":["#);
+        body.append(&mut misses);
+        body.push(b']');
+        if let Some(next) = next {
+            body.extend_from_slice(br#","next":"#);
+            match next {
+                Some(next) => write_string(&mut body, next.as_bytes()),
+                None => body.extend_from_slice(b"null"),
+            }
+        }
+        body.push(b'}');
+        body
     }
 }
 
@@ -150,7 +133,9 @@ mod tests {
 
     #[test]
     fn a_page_says_whether_there_is_more() {
-        assert_eq!(page(b"", None), br#"{"data":[],"error":[],"next":null}"#);
-        assert_eq!(page(b"{}", Some("x")), br#"{"data":[{}],"error":[],"next":"x"}"#);
+        assert_eq!(Envelope::default().finish(Some(None)), br#"{"data":[],"error":[],"next":null}"#);
+        let mut page = Envelope::default();
+        page.entry().extend_from_slice(b"{}");
+        assert_eq!(page.finish(Some(Some("x"))), br#"{"data":[{}],"error":[],"next":"x"}"#);
     }
 }

@@ -18,5 +18,5 @@ pub async fn lookup_once(
 ) -> Result<Vec<u8>> {
     connector.connect(Purpose::Control, "lakegate get").await?.close().await;
     let limits = Limits { connections: 1, ..limits.clone() };
-    Reader::start(connector, schemas, &limits)?.answer(Asked::One(question)).await.body
+    Reader::start(connector, schemas, &limits)?.answer(Asked::One(question)).await.body.map(|body| body.bytes)
 }

@@ -25,6 +25,18 @@ struct ShownColumn {
     ty: ColumnType,
 }
 
+/// How numbers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Numbers {
+    /// As numbers with all their digits.
+    Exact,
+    /// Decimals, and integers beyond those that a double tells apart, as strings.
+    Strings,
+}
+
+/// The greatest integer of which a double tells the next one.
+const MAX_SAFE: u64 = (1 << 53) - 1;
+
 /// A row as JSON, and where its columns lie in it, so that showing some of them is slicing.
 #[derive(Debug, Clone)]
 pub(super) struct RowJson {
@@ -60,14 +72,44 @@ impl RowShape {
             }
             out.extend_from_slice(&column.label);
             let value = values.next().ok_or_else(|| Error::internal("a row has fewer values than columns"))?;
-            write_nullable(&mut out, column.ty, value).ok_or_else(|| {
-                Error::internal(format!("{} holds a value of another type", String::from_utf8_lossy(&column.label)))
-            })?;
+            write_value(&mut out, column.ty, value, Numbers::Exact).ok_or_else(|| column.mismatch())?;
         }
         out.push(b'}');
         // The end of the last column is one before the brace, as the others end before a comma.
         offsets.push(offset(&out)?);
-        Ok(RowJson { bytes: out.into(), offsets: offsets.into() })
+        // Rows are kept: not a byte more than they have.
+        Ok(RowJson { bytes: out.into_boxed_slice().into(), offsets: offsets.into() })
+    }
+
+    /// Appends one row with all its columns, or with these in this order; `value` gives the binary value of a column.
+    ///
+    /// # Errors
+    /// When a value is not of its column's type.
+    pub(super) fn append<'a>(
+        &self,
+        out: &mut Vec<u8>,
+        columns: Option<&[usize]>,
+        numbers: Numbers,
+        value: impl Fn(usize) -> Option<&'a [u8]>,
+    ) -> Result<()> {
+        out.push(b'{');
+        for position in 0..columns.map_or(self.columns.len(), <[usize]>::len) {
+            let at = columns.map_or(Some(position), |columns| columns.get(position).copied());
+            let Some((at, column)) = at.and_then(|at| Some((at, self.columns.get(at)?))) else { continue };
+            if position > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(&column.label);
+            write_value(out, column.ty, value(at), numbers).ok_or_else(|| column.mismatch())?;
+        }
+        out.push(b'}');
+        Ok(())
+    }
+}
+
+impl ShownColumn {
+    fn mismatch(&self) -> Error {
+        Error::internal(format!("{} holds a value of another type", String::from_utf8_lossy(&self.label)))
     }
 }
 
@@ -104,14 +146,28 @@ impl RowJson {
     }
 }
 
-fn write_nullable(out: &mut Vec<u8>, ty: ColumnType, value: Option<&[u8]>) -> Option<()> {
+/// Appends a binary value, `None` for null. `None` when it is not of the type.
+pub(super) fn write_value(out: &mut Vec<u8>, ty: ColumnType, value: Option<&[u8]>, numbers: Numbers) -> Option<()> {
     let Some(raw) = value else {
         out.extend_from_slice(b"null");
         return Some(());
     };
     match ty {
-        ColumnType::Scalar(ty) => write_scalar(out, ty, raw),
-        ColumnType::Array(ty) => write_array(out, ty, raw),
+        ColumnType::Scalar(ty) => write_scalar(out, ty, raw, numbers),
+        ColumnType::Array(ty) => {
+            out.push(b'[');
+            for (position, element) in array_elements(raw)?.enumerate() {
+                if position > 0 {
+                    out.push(b',');
+                }
+                match element? {
+                    Some(raw) => write_scalar(out, ty, raw, numbers)?,
+                    None => out.extend_from_slice(b"null"),
+                }
+            }
+            out.push(b']');
+            Some(())
+        }
         ColumnType::Jsonb => {
             let (version, text) = raw.split_first()?;
             out.extend_from_slice(text);
@@ -120,14 +176,32 @@ fn write_nullable(out: &mut Vec<u8>, ty: ColumnType, value: Option<&[u8]>) -> Op
     }
 }
 
-fn write_scalar(out: &mut Vec<u8>, ty: ScalarType, raw: &[u8]) -> Option<()> {
+fn write_scalar(out: &mut Vec<u8>, ty: ScalarType, raw: &[u8], numbers: Numbers) -> Option<()> {
     match ty {
         ScalarType::Boolean => out.extend_from_slice(if *raw.first()? == 0 { b"false" } else { b"true" }),
         ScalarType::Int16 => write_integer(out, i16::from_be_bytes(raw.try_into().ok()?)),
         ScalarType::Int32 => write_integer(out, i32::from_be_bytes(raw.try_into().ok()?)),
-        ScalarType::Int64 => write_integer(out, i64::from_be_bytes(raw.try_into().ok()?)),
+        ScalarType::Int64 => {
+            let value = i64::from_be_bytes(raw.try_into().ok()?);
+            if numbers == Numbers::Strings && value.unsigned_abs() > MAX_SAFE {
+                quoted(out, |out| write_integer(out, value));
+            } else {
+                write_integer(out, value);
+            }
+        }
         ScalarType::Float32 => write_float(out, f32::from_be_bytes(raw.try_into().ok()?)),
         ScalarType::Float64 => write_float(out, f64::from_be_bytes(raw.try_into().ok()?)),
+        ScalarType::Numeric { .. } if numbers == Numbers::Strings => {
+            let start = out.len();
+            out.push(b'"');
+            numeric::write(out, raw)?;
+            // What is no number is a string already.
+            if out.get(start + 1) == Some(&b'"') {
+                out.remove(start);
+            } else {
+                out.push(b'"');
+            }
+        }
         ScalarType::Numeric { .. } => numeric::write(out, raw)?,
         ScalarType::Text => write_string(out, raw),
         ScalarType::Bytea => write_base64(out, raw)?,
@@ -159,34 +233,37 @@ fn write_scalar(out: &mut Vec<u8>, ty: ScalarType, raw: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// A one-dimensional array: dimensions, whether it has nulls, the element's OID, then for each dimension its length and
-/// lower bound, then the elements, each with its length (-1 = null).
-fn write_array(out: &mut Vec<u8>, ty: ScalarType, raw: &[u8]) -> Option<()> {
+/// The elements of a one-dimensional array; `None` where the bytes are no such array, or end before an element does.
+///
+/// On the wire: dimensions, whether it has nulls, the element's OID, then for each dimension its length and lower bound,
+/// then the elements, each with its length (-1 = null).
+pub(super) fn array_elements(raw: &[u8]) -> Option<impl Iterator<Item = Option<Option<&[u8]>>>> {
     let (head, rest) = raw.split_first_chunk::<12>()?;
     let dimensions = i32::from_be_bytes(head[..4].try_into().ok()?);
-    out.push(b'[');
-    if dimensions != 0 {
-        let (bounds, mut rest) = rest.split_first_chunk::<8>()?;
-        if dimensions != 1 {
-            return None;
+    let (count, mut rest) = match dimensions {
+        0 => (0, rest),
+        1 => {
+            let (bounds, rest) = rest.split_first_chunk::<8>()?;
+            (i32::from_be_bytes(bounds[..4].try_into().ok()?), rest)
         }
-        for position in 0..i32::from_be_bytes(bounds[..4].try_into().ok()?) {
-            if position > 0 {
-                out.push(b',');
-            }
-            let (length, after) = rest.split_first_chunk::<4>()?;
-            if let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) {
-                let (element, after) = after.split_at_checked(length)?;
-                write_scalar(out, ty, element)?;
-                rest = after;
-            } else {
-                out.extend_from_slice(b"null");
-                rest = after;
-            }
-        }
-    }
-    out.push(b']');
-    Some(())
+        _ => return None,
+    };
+    let mut broken = false;
+    let mut next = move || {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else {
+            rest = after;
+            return Some(None);
+        };
+        let (element, after) = after.split_at_checked(length)?;
+        rest = after;
+        Some(Some(element))
+    };
+    Some((0..count).map_while(move |_| {
+        let element = if broken { return None } else { next() };
+        broken = element.is_none();
+        Some(element)
+    }))
 }
 
 fn quoted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
@@ -269,6 +346,19 @@ mod tests {
     }
 
     #[test]
+    fn some_columns_are_written_as_slices_of_the_whole_row_are() {
+        let columns = [("a", ColumnType::Scalar(ScalarType::Int32)), ("b", ColumnType::Scalar(ScalarType::Text))];
+        let values: [Option<&[u8]>; 2] = [Some(&[0, 0, 0, 7]), None];
+        let shape = RowShape::new(columns);
+        let whole = shape.write(values.into_iter()).unwrap();
+        for columns in [None, Some(&[1_usize, 0][..]), Some(&[1])] {
+            let mut out = Vec::new();
+            shape.append(&mut out, columns, Numbers::Exact, |at| values[at]).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap(), shown(&whole, columns));
+        }
+    }
+
+    #[test]
     fn some_columns_are_slices_of_the_row() {
         let columns = [
             ("a", ColumnType::Scalar(ScalarType::Int32)),
@@ -279,6 +369,28 @@ mod tests {
         assert_eq!(shown(&row, None), r#"{"a":7,"b \"x\"":"x,y}","c":null}"#);
         assert_eq!(shown(&row, Some(&[2, 0])), r#"{"c":null,"a":7}"#);
         assert_eq!(shown(&row, Some(&[1])), r#"{"b \"x\"":"x,y}"}"#);
+    }
+
+    #[test]
+    fn numbers_that_a_double_does_not_hold_may_be_strings() {
+        let int8 = |value: i64| {
+            let mut out = Vec::new();
+            let ty = ColumnType::Scalar(ScalarType::Int64);
+            write_value(&mut out, ty, Some(&value.to_be_bytes()), Numbers::Strings).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(int8(9_007_199_254_740_991), "9007199254740991");
+        assert_eq!(int8(9_007_199_254_740_992), "\"9007199254740992\"");
+        assert_eq!(int8(i64::MIN), "\"-9223372036854775808\"");
+        let numeric = |words: &[u16]| {
+            let mut out = Vec::new();
+            let raw: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+            let ty = ColumnType::Scalar(ScalarType::Numeric { precision: 9, scale: 2 });
+            write_value(&mut out, ty, Some(&raw), Numbers::Strings).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(numeric(&[1, 0, 0, 2, 7]), "\"7.00\"");
+        assert_eq!(numeric(&[0, 0, 0xC000, 0]), "\"NaN\"");
     }
 
     #[test]
@@ -330,8 +442,10 @@ mod tests {
         #[test]
         fn foreign_bytes_never_panic(raw: Vec<u8>) {
             for ty in [ScalarType::Numeric { precision: 9, scale: 2 }, ScalarType::Interval, ScalarType::Timestamptz] {
-                let _ = write_nullable(&mut Vec::new(), ColumnType::Scalar(ty), Some(&raw));
-                let _ = write_nullable(&mut Vec::new(), ColumnType::Array(ty), Some(&raw));
+                for numbers in [Numbers::Exact, Numbers::Strings] {
+                    let _ = write_value(&mut Vec::new(), ColumnType::Scalar(ty), Some(&raw), numbers);
+                    let _ = write_value(&mut Vec::new(), ColumnType::Array(ty), Some(&raw), numbers);
+                }
             }
         }
     }

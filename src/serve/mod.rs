@@ -11,9 +11,12 @@
 //! depends on how fresh the catalogue is: if they disagree, the catalogue is read again and the question is asked anew.
 
 mod accept;
+mod arrow_rows;
 mod batch;
 mod calendar;
 mod catalog;
+mod compress;
+mod csv;
 mod cursor;
 mod envelope;
 mod get;
@@ -27,10 +30,12 @@ mod reader;
 mod reply;
 mod request;
 mod router;
+mod rows;
 mod server;
 mod statement;
 mod table;
 
+pub use accept::Format;
 pub use get::lookup_once;
 pub use request::Question;
 pub use server::{BoundServer, ServeSettings, serve};

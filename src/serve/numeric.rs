@@ -69,6 +69,37 @@ pub(super) fn write(out: &mut Vec<u8>, raw: &[u8]) -> Option<()> {
     Some(())
 }
 
+/// Spells the value times ten to the power of `scale`, which must be whole and have `precision` digits at most. `None`
+/// when it is not, or the bytes are not a finite `numeric`.
+pub(super) fn write_scaled<'o>(out: &'o mut Vec<u8>, raw: &[u8], precision: u8, scale: u8) -> Option<&'o str> {
+    let wire = Wire::read(raw)?;
+    if !matches!(wire.sign, POSITIVE | NEGATIVE) {
+        return None;
+    }
+    out.clear();
+    write_finite(out, &wire);
+    let fraction = match out.iter().position(|byte| *byte == b'.') {
+        Some(point) => {
+            out.remove(point);
+            out.len() - point
+        }
+        None => 0,
+    };
+    for _ in fraction..usize::from(scale) {
+        out.push(b'0');
+    }
+    for _ in usize::from(scale)..fraction {
+        if out.pop() != Some(b'0') {
+            return None;
+        }
+    }
+    let digits = out.iter().skip_while(|byte| matches!(byte, b'-' | b'0')).count();
+    if digits > usize::from(precision) {
+        return None;
+    }
+    std::str::from_utf8(out).ok().filter(|text| !text.is_empty())
+}
+
 fn write_finite(out: &mut Vec<u8>, wire: &Wire<'_>) {
     if wire.sign == NEGATIVE {
         out.push(b'-');
@@ -196,6 +227,23 @@ mod tests {
         assert_eq!(shown(&words(&[1, 2, 0, 0, 12])), "1200000000");
         assert_eq!(shown(&words(&[1, 0xFFFE, 0, 8, 1])), "0.00000001");
         assert_eq!(shown(&words(&[0, 0, NAN, 0])), "\"NaN\"");
+    }
+
+    #[test]
+    fn a_scaled_value_is_a_whole_number_of_so_many_digits() {
+        let mut out = Vec::new();
+        for (raw, precision, scale, text) in [
+            (words(&[2, 0, 0x4000, 1, 1, 5000]), 3, 2, Some("-150")),
+            (words(&[2, 0, 0, 3, 1, 5000]), 2, 1, Some("15")),
+            (words(&[2, 0, 0, 3, 1, 5010]), 9, 2, None),
+            (words(&[1, 0, 0, 0, 100]), 2, 0, None),
+            (words(&[1, 0, 0, 0, 100]), 3, 0, Some("100")),
+            (words(&[0, 0, 0, 2]), 1, 2, Some("000")),
+            (words(&[1, 0xFFFE, 0, 8, 1]), 1, 8, Some("000000001")),
+            (words(&[0, 0, NAN, 0]), 9, 0, None),
+        ] {
+            assert_eq!(write_scaled(&mut out, &raw, precision, scale), text, "{raw:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tokio_postgres::Row;
 use super::key::Key;
 use super::lookup::{Failure, refused, unavailable};
 use super::queue::Unanswered;
+use super::rows::RowWriter;
 use super::statement::{self, Binary, Query, Values};
 use super::table::PublishedTable;
 use crate::domain::{Code, Error, Result, Schemas};
@@ -48,17 +49,6 @@ pub(super) struct PageQuery<'a> {
     pub(super) limit: u32,
     /// The last key of the page before.
     pub(super) after: Option<&'a Key>,
-    /// Indexes of shown columns; `None` = all.
-    pub(super) columns: Option<&'a [usize]>,
-}
-
-/// One page.
-#[derive(Debug)]
-pub(super) struct Page {
-    /// The rows as JSON, with commas between them.
-    pub(super) rows: Vec<u8>,
-    /// The key to go on from, if there are further rows.
-    pub(super) next: Option<Key>,
 }
 
 impl Pages {
@@ -75,34 +65,35 @@ impl Pages {
         Ok(Pages { schemas: schemas.clone(), pool, under_way: Semaphore::new(MAX_PAGES), statement_timeout })
     }
 
-    /// One page.
+    /// Writes one page; the key to go on from, if there are further rows.
     ///
     /// # Errors
     /// [`Unanswered`].
-    pub(super) async fn read(&self, table: &PublishedTable, query: PageQuery<'_>) -> Result<Page, Unanswered> {
+    pub(super) async fn read(
+        &self,
+        table: &PublishedTable,
+        query: PageQuery<'_>,
+        page: &mut RowWriter<'_>,
+    ) -> Result<Option<Key>, Unanswered> {
         let prefix = query.prefix.parts().count();
         let statement = statement::page(&self.schemas, table, prefix, query.after.is_some());
         // One row more than asked for tells whether there are further ones.
         let mut parameters = vec![Binary::text(table.name.as_str()), Binary::int8(i64::from(query.limit) + 1)];
         parameters.extend(query.prefix.parts().map(Binary::value));
         parameters.extend(query.after.into_iter().flat_map(Key::parts).skip(prefix).map(Binary::value));
-        let mut page = Page { rows: Vec::new(), next: None };
-        let (mut count, mut last) = (0, None);
+        let (mut count, mut last, mut next) = (0, None, None);
         self.each(table, &statement, parameters, |row, key| {
-            if count == query.limit || page.rows.len() >= MAX_PAGE_BYTES {
-                page.next = last.take();
+            if count == query.limit || page.len() >= MAX_PAGE_BYTES {
+                next = last.take();
                 return Ok(ControlFlow::Break(()));
             }
-            if count > 0 {
-                page.rows.push(b',');
-            }
-            table.shape.write(Values::new(&row, table)?.shown(table))?.append_to(&mut page.rows, query.columns);
+            page.row(Values::new(&row, table)?)?;
             count += 1;
             last = Some(key);
             Ok(ControlFlow::Continue(()))
         })
         .await?;
-        Ok(page)
+        Ok(next)
     }
 
     /// The rows with these keys, each of which stands once among them, by their places; all of one moment.
@@ -110,6 +101,9 @@ impl Pages {
     /// # Errors
     /// [`Unanswered`]; [`Code::TooLarge`] where the rows have more than [`MAX_BATCH_BYTES`].
     pub(super) async fn find(&self, table: &PublishedTable, keys: &[Key]) -> Result<Vec<Option<Row>>, Unanswered> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
         let numbers: HashMap<&Key, usize> = keys.iter().enumerate().map(|(number, key)| (key, number)).collect();
         let parameters = [Binary::text(table.name.as_str())].into_iter().chain(Binary::arrays(table, keys.iter()));
         let parameters: Vec<Binary> = parameters.collect();
@@ -149,7 +143,9 @@ impl Pages {
                 let busy = Error::new(Code::Overloaded, "all connections for pages are busy");
                 Err(Unanswered::Failed(busy.hint("try again in a moment")))
             }
-            Ok(Err(Failure::Own(error))) if error.code() == Code::TooLarge => Err(Unanswered::Failed(error)),
+            Ok(Err(Failure::Own(error))) if matches!(error.code(), Code::TooLarge | Code::NotAcceptable) => {
+                Err(Unanswered::Failed(error))
+            }
             Ok(Err(Failure::Own(error))) => {
                 tracing::warn!(%error, table = %table.name, "a page cannot be served");
                 Err(Unanswered::Failed(unavailable("the table cannot be read")))

@@ -6,15 +6,16 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use tokio::time::timeout;
 
+use super::accept::Format;
 use super::batch::Keys;
 use super::catalog::{Catalog, Found, Readiness};
 use super::cursor::Cursor;
-use super::envelope::{self, BatchEnvelope};
 use super::key::Key;
 use super::lookup::{Lookups, unavailable};
 use super::page::{PageQuery, Pages, too_many_bytes};
 use super::queue::{self, Unanswered};
 use super::request::{BatchQuestion, Question};
+use super::rows::{Body, RowWriter};
 use super::statement::Values;
 use super::table::PublishedTable;
 use crate::domain::{Code, Error, Limits, Result, Schemas, spell_duration};
@@ -65,8 +66,8 @@ impl<'a> Asked<'a> {
 pub(super) struct Answer {
     /// The state of the table that the answer is about.
     pub(super) table: Option<Arc<PublishedTable>>,
-    /// The body: the envelope with the rows.
-    pub(super) body: Result<Vec<u8>>,
+    /// The rows.
+    pub(super) body: Result<Body>,
 }
 
 impl From<Error> for Answer {
@@ -142,7 +143,7 @@ impl Reader {
     }
 
     /// `again` = something else was published while it was asked before.
-    async fn ask(&self, table: &Arc<PublishedTable>, asked: Asked<'_>, again: bool) -> Result<Vec<u8>, Unanswered> {
+    async fn ask(&self, table: &Arc<PublishedTable>, asked: Asked<'_>, again: bool) -> Result<Body, Unanswered> {
         if let Some(most) = asked.max_staleness() {
             check_staleness(table, most)?;
         }
@@ -152,7 +153,7 @@ impl Reader {
         }
     }
 
-    async fn one(&self, table: &Arc<PublishedTable>, question: &Question) -> Result<Vec<u8>, Unanswered> {
+    async fn one(&self, table: &Arc<PublishedTable>, question: &Question) -> Result<Body, Unanswered> {
         let key = Key::parse(&table.key, &question.key)?;
         let columns = question.columns.as_deref().map(|names| table.project(names)).transpose()?;
         let columns = columns.as_deref();
@@ -163,10 +164,25 @@ impl Reader {
             let detail = "`limit`, `cursor` and `follow` are for pages: this is a whole key";
             return Err(Error::new(Code::BadParameter, detail).into());
         }
-        match self.lookups.ask(table, key).await? {
-            Some(row) => Ok(envelope::row(&row, columns)),
-            None => Err(Error::new(Code::RowNotFound, NO_ROW).into()),
+        if question.format == Format::Json {
+            return match self.lookups.ask(table, key).await? {
+                Some(row) => Ok(Body::of_row(&row, columns)),
+                None => Err(Error::new(Code::RowNotFound, NO_ROW).into()),
+            };
         }
+        let mut writer = RowWriter::new(table, columns, question.format)?;
+        if question.format.is_made_of_json() {
+            match self.lookups.ask(table, key).await? {
+                Some(row) => writer.json_row(&row),
+                None => return Err(Error::new(Code::RowNotFound, NO_ROW).into()),
+            }
+        } else {
+            match self.pages.find(table, &[key]).await?.pop().flatten() {
+                Some(row) => writer.row(Values::new(&row, table)?)?,
+                None => return Err(Error::new(Code::RowNotFound, NO_ROW).into()),
+            }
+        }
+        Ok(writer.finish(None)?)
     }
 
     async fn page(
@@ -175,7 +191,7 @@ impl Reader {
         question: &Question,
         prefix: &Key,
         columns: Option<&[usize]>,
-    ) -> Result<Vec<u8>, Unanswered> {
+    ) -> Result<Body, Unanswered> {
         let most = table.policy.page_limit.clamp(1, self.page_max);
         let limit = question.limit.unwrap_or(most);
         if !(1..=most).contains(&limit) {
@@ -184,9 +200,9 @@ impl Reader {
         }
         let after = question.cursor.as_deref().map(|cursor| Cursor::resume(cursor, table, prefix, question.follow));
         let after = after.transpose()?;
-        let page = self.pages.read(table, PageQuery { prefix, limit, after: after.as_ref(), columns }).await?;
-        let next = page.next.map(|key| Cursor::after(table, &key).encode());
-        Ok(envelope::page(&page.rows, next.as_deref()))
+        let mut writer = RowWriter::new(table, columns, question.format)?;
+        let next = self.pages.read(table, PageQuery { prefix, limit, after: after.as_ref() }, &mut writer).await?;
+        Ok(writer.finish(Some(next.map(|key| Cursor::after(table, &key).encode())))?)
     }
 
     /// All rows are of the table's state at hand: whatever reads another one gives [`Unanswered::Moved`]. What was
@@ -196,36 +212,43 @@ impl Reader {
         table: &Arc<PublishedTable>,
         question: &BatchQuestion,
         again: bool,
-    ) -> Result<Vec<u8>, Unanswered> {
+    ) -> Result<Body, Unanswered> {
         let columns = question.columns.as_deref().map(|names| table.project(names)).transpose()?;
-        let columns = columns.as_deref();
         let keys = Keys::of(question, table)?;
-        if keys.distinct.is_empty() {
-            return Ok(BatchEnvelope::new(0).finish());
-        }
-        let rows = if keys.distinct.len() > queue::MAX_KEYS || again {
-            let found = self.pages.find(table, &keys.distinct).await?;
-            let write = |row: Option<_>| {
-                let values = row.as_ref().map(|row| Values::new(row, table)).transpose()?;
-                values.map(|values| table.shape.write(values.shown(table)).map(Arc::new)).transpose()
-            };
-            found.into_iter().map(write).collect::<Result<Vec<_>>>()?
-        } else {
+        let mut writer = RowWriter::new(table, columns.as_deref(), question.format)?;
+        let few = keys.distinct.len() <= queue::MAX_KEYS && question.format.is_made_of_json() && !again;
+        if few {
             let asked = keys.distinct.iter().map(|key| self.lookups.ask(table, key.clone()));
-            try_join_all(asked).await?
-        };
-        let mut answer = BatchEnvelope::new(keys.places.len());
-        for &number in &keys.places {
-            match rows.get(number).and_then(Option::as_ref) {
-                Some(row) => answer.row(row, columns),
-                None => answer.miss(NO_ROW),
-            }
-            if answer.len() > MAX_ANSWER_BYTES {
-                return Err(too_many_bytes().into());
-            }
+            let rows = try_join_all(asked).await?;
+            write_batch(&keys, &rows, &mut writer, |writer, row| {
+                writer.json_row(row);
+                Ok(())
+            })?;
+        } else {
+            let rows = self.pages.find(table, &keys.distinct).await?;
+            write_batch(&keys, &rows, &mut writer, |writer, row| writer.row(Values::new(row, table)?))?;
         }
-        Ok(answer.finish())
+        Ok(writer.finish(None)?)
     }
+}
+
+/// Writes the rows of a batch in the order asked.
+fn write_batch<'t, R>(
+    keys: &Keys,
+    rows: &[Option<R>],
+    writer: &mut RowWriter<'t>,
+    write: impl Fn(&mut RowWriter<'t>, &R) -> Result<()>,
+) -> Result<()> {
+    for &number in &keys.places {
+        match rows.get(number).and_then(Option::as_ref) {
+            Some(row) => write(writer, row)?,
+            None => writer.miss(NO_ROW),
+        }
+        if writer.len() > MAX_ANSWER_BYTES {
+            return Err(too_many_bytes());
+        }
+    }
+    Ok(())
 }
 
 const NO_ROW: &str = "the table has no row with this key";

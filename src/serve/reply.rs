@@ -3,13 +3,15 @@
 use std::hash::{DefaultHasher, Hasher as _};
 
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, VARY};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, VARY};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
+use bytes::Bytes;
 
+use super::accept::{Encoding, Format};
+use super::compress::{MIN_BYTES, compress};
 use super::envelope;
 use super::reader::Answer;
-use super::table::PublishedTable;
 use crate::domain::{Code, Error};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -17,45 +19,88 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// What an answer depends on besides its URL.
 const VARIES: HeaderValue = HeaderValue::from_static("Accept, Accept-Encoding, Authorization");
 
+/// The cursor of the next page, where the format has no place for it.
+const NEXT: HeaderName = HeaderName::from_static("lakegate-next");
+
+/// How many keys of a batch have no row, where the format has no place for that.
+const MISSING: HeaderName = HeaderName::from_static("lakegate-missing");
+
 /// A client may keep an answer, but asks each time whether it still holds.
 const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// The response to a question that is asked by GET or HEAD; 304 where the client has this very content.
-pub(super) fn tagged(answer: Answer, request: &HeaderMap) -> Response {
-    let tag = answer.body.as_ref().ok().map(|body| entity_tag(body));
-    let known = tag.as_ref().is_some_and(|tag| matches(request, tag.as_bytes()));
+pub(super) async fn tagged(answer: Answer, request: &HeaderMap) -> Response {
+    let Ok(body) = &answer.body else { return untagged(answer, request).await };
+    let mut tag = entity_tag(body.format, &body.bytes);
     let ttl = answer.table.as_ref().and_then(|table| table.cache_control.clone());
-    let mut response = if known {
+    let mut response = if matches(request, tag.as_bytes()) {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
-        about(response, answer.table.as_deref())
+        // The tag of the answer that would have been sent otherwise.
+        if encoding(body.bytes.len(), request).is_some() {
+            tag = weak(&tag);
+        }
+        about(&mut response, &answer);
+        response
     } else {
-        untagged(answer)
+        let response = untagged(answer, request).await;
+        if response.headers().contains_key(CONTENT_ENCODING) {
+            tag = weak(&tag);
+        }
+        response
     };
-    if let Some(tag) = tag {
-        response.headers_mut().insert(ETAG, tag);
-        response.headers_mut().insert(CACHE_CONTROL, ttl.unwrap_or(REVALIDATE));
-    }
+    response.headers_mut().insert(ETAG, tag);
+    response.headers_mut().insert(CACHE_CONTROL, ttl.unwrap_or(REVALIDATE));
     response
 }
 
 /// The response to a question, with what the table says of itself.
-pub(super) fn untagged(answer: Answer) -> Response {
-    let response = match answer.body {
-        Err(error) => refusal(&error),
-        Ok(body) => json(body),
-    };
-    about(response, answer.table.as_deref())
+pub(super) async fn untagged(mut answer: Answer, request: &HeaderMap) -> Response {
+    let mut response = Response::new(Body::empty());
+    match &mut answer.body {
+        Err(error) => response = refusal(error),
+        Ok(body) => {
+            response.headers_mut().insert(CONTENT_TYPE, body.format.content_type());
+            let mut bytes = Bytes::from(std::mem::take(&mut body.bytes));
+            if let Some(encoding) = encoding(bytes.len(), request)
+                && let Some(small) = compress(&bytes, encoding).await
+            {
+                bytes = small.into();
+                response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
+            }
+            *response.body_mut() = Body::from(bytes);
+        }
+    }
+    about(&mut response, &answer);
+    response
 }
 
-fn about(mut response: Response, table: Option<&PublishedTable>) -> Response {
+/// How an answer of so many bytes is compressed; `None` = not at all.
+fn encoding(bytes: usize, request: &HeaderMap) -> Option<Encoding> {
+    Encoding::of(request).filter(|_| bytes >= MIN_BYTES)
+}
+
+/// Puts on what an answer says besides its body.
+fn about(response: &mut Response, answer: &Answer) {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, REVALIDATE);
     headers.insert(VARY, VARIES);
-    if let Some(table) = table {
+    if let Some(table) = &answer.table {
         headers.extend(table.about.iter().cloned());
     }
-    response
+    if let Ok(body) = &answer.body {
+        if let Some(next) = body.next.as_ref().and_then(|next| HeaderValue::from_str(next).ok()) {
+            headers.insert(NEXT, next);
+        }
+        if body.missing > 0 {
+            headers.insert(MISSING, body.missing.into());
+        }
+    }
+}
+
+/// The tag of the same content in other bytes.
+fn weak(tag: &HeaderValue) -> HeaderValue {
+    HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()).unwrap_or(HeaderValue::from_static("W/none"))
 }
 
 /// The response to a request that gets nothing but an error.
@@ -97,8 +142,9 @@ fn status(code: Code) -> StatusCode {
 
 /// A hash of the content. The same content has the same tag on every replica of one build; another build may hash
 /// otherwise, which costs its clients one full answer.
-fn entity_tag(body: &[u8]) -> HeaderValue {
+fn entity_tag(format: Format, body: &[u8]) -> HeaderValue {
     let mut hasher = DefaultHasher::new();
+    hasher.write_u8(format as u8);
     hasher.write(body);
     let quoted = format!("\"{:016x}\"", hasher.finish());
     HeaderValue::from_str(&quoted).unwrap_or(HeaderValue::from_static("none"))
@@ -117,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_known_tag_is_found_in_any_spelling() {
-        let tag = entity_tag(b"body");
+        let tag = entity_tag(Format::Json, b"body");
         let tag = tag.to_str().unwrap();
         for (value, known) in [
             (tag.to_owned(), true),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use percent_encoding::percent_decode_str;
 
+use super::accept::Format;
 use super::batch;
 use crate::domain::{Code, Error, Result, parse_duration};
 
@@ -29,6 +30,8 @@ pub struct Question {
     pub follow: bool,
     /// How long ago the source may have been looked at; `None` = any time.
     pub max_staleness: Option<Duration>,
+    /// How the rows are written.
+    pub format: Format,
 }
 
 /// A request for many rows of a table by their keys.
@@ -41,6 +44,8 @@ pub(super) struct BatchQuestion {
     pub(super) columns: Option<Vec<String>>,
     /// As in [`Question`].
     pub(super) max_staleness: Option<Duration>,
+    /// As in [`Question`].
+    pub(super) format: Format,
 }
 
 impl BatchQuestion {

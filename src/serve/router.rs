@@ -13,11 +13,12 @@ use axum::routing::get;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::timeout;
 
+use super::accept::{Format, body_is_json};
 use super::batch::read_body;
 use super::catalog::Readiness;
 use super::reader::{Answer, Asked, Reader};
+use super::reply;
 use super::request::{BatchQuestion, Question, max_staleness};
-use super::{accept, reply};
 use crate::domain::{Code, Error, Result};
 use crate::http::{Gate, pass};
 
@@ -55,12 +56,12 @@ async fn rows(State(reader): State<Arc<Reader>>, uri: Uri, headers: HeaderMap) -
         Ok(question) => reader.answer(Asked::One(&question)).await,
         Err(error) => refused(&reader, path, error),
     };
-    reply::tagged(answer, &headers)
+    reply::tagged(answer, &headers).await
 }
 
 fn question(path: &str, query: Option<&str>, headers: &HeaderMap) -> Result<Question> {
-    accept::json(headers)?;
-    Ok(Question { max_staleness: max_staleness(headers)?, ..Question::from_url(path, query)? })
+    let format = Format::of(headers)?;
+    Ok(Question { format, max_staleness: max_staleness(headers)?, ..Question::from_url(path, query)? })
 }
 
 /// Rows by many whole keys, which stand in the body.
@@ -70,7 +71,7 @@ async fn batch(State(reader): State<Arc<Reader>>, uri: Uri, headers: HeaderMap, 
         Ok(question) => reader.answer(Asked::Batch(&question)).await,
         Err(error) => refused(&reader, path, error),
     };
-    reply::untagged(answer)
+    reply::untagged(answer, &headers).await
 }
 
 async fn batch_question(
@@ -80,10 +81,11 @@ async fn batch_question(
     body: Body,
     most: u32,
 ) -> Result<BatchQuestion> {
-    accept::json(headers)?;
-    accept::body_is_json(headers)?;
+    let format = Format::of(headers)?;
+    body_is_json(headers)?;
     let table = path.split('/').next().unwrap_or_default();
-    let question = BatchQuestion { max_staleness: max_staleness(headers)?, ..BatchQuestion::from_url(table, query)? };
+    let max_staleness = max_staleness(headers)?;
+    let question = BatchQuestion { format, max_staleness, ..BatchQuestion::from_url(table, query)? };
     let body = match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
