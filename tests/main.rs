@@ -45,6 +45,7 @@ mod retry;
 mod sample;
 mod schema_in_place;
 mod serve_batch;
+mod serve_cache;
 mod serve_formats;
 mod serve_http;
 mod serve_json;

@@ -97,6 +97,8 @@ section! {
     LimitKeys, "`limits`" {
         /// Bytes that all readers and encoders may hold at a time.
         memory: Size<{ 1 << 20 }> = "256MiB",
+        /// Bytes that the read API may keep of rows it has read; 0 = it keeps none.
+        cache_memory: Size<0> = "256MiB",
         /// Connections to Postgres for lookups; syncs use as many again at most.
         connections: Whole<2, 1_000> = 8,
         /// The most rows of one page, whatever a pipeline says.
@@ -109,7 +111,7 @@ section! {
         concurrent_runs: Whole<1, 1_000> = 2,
     }
     required []
-    later [cache_memory]
+    later []
 }
 
 /// The project's settings, complete.
@@ -144,6 +146,7 @@ pub(super) fn settle(file: ProjectFile, reader: &mut Reader<'_>) -> Option<Proje
         alerts: file.alerts.and_then(|alerts| alerts.value.webhook).map(|url| Alerts { webhook: url.value.0 }),
         limits: Limits {
             memory: limits.memory?.value.0,
+            cache_memory: limits.cache_memory?.value.0,
             connections: limits.connections?.value.0 as u32,
             page_max: limits.page_max?.value.0 as u32,
             batch_keys_max: limits.batch_keys_max?.value.0 as u32,

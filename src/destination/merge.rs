@@ -10,13 +10,11 @@ use crate::postgres::{Doing, quote};
 
 use super::{Destination, column_list, unused};
 
-/// Hashes of rows and keys in SQL, over columns of a table that goes by the name `t`.
+/// The hash of a row in SQL, over columns of a table that goes by the name `t`.
 #[derive(Debug, Clone)]
 pub struct MergeSql {
-    /// The hash of a row.
+    /// The hash.
     pub row_hash: String,
-    /// The hash of its key.
-    pub key_hash: String,
 }
 
 /// Rows and the sum of their hashes.
@@ -86,25 +84,6 @@ impl Destination {
             schema,
             row_hash: &sql.row_hash,
         }
-    }
-
-    /// The hashes of all keys that a merge touches; `None` where they are more than `limit`. To be asked before the
-    /// staging tables are emptied.
-    pub async fn touched_keys(
-        &self,
-        transaction: &impl GenericClient,
-        generation: Generation,
-        sql: &MergeSql,
-        limit: i64,
-    ) -> Result<Option<Vec<i64>>> {
-        let query = format!(
-            "SELECT {hash} FROM {} AS t UNION SELECT {hash} FROM {} AS t LIMIT $1",
-            self.coming_rows(generation),
-            self.going_keys(generation),
-            hash = sql.key_hash,
-        );
-        let rows = transaction.query(&query, &[&(limit + 1)]).await.doing("list the changed keys")?;
-        Ok((rows.len() as i64 <= limit).then(|| rows.iter().map(|row| row.get(0)).collect()))
     }
 
     /// Some keys that come twice, or that come and are there already without going: as text, for a person.

@@ -4,6 +4,7 @@
 //! published schema, on which grants hang. This module knows no run, no source and no Arrow: it is told what to do by
 //! `engine` and says what Postgres answered.
 
+mod changed_keys;
 mod checks;
 mod copy;
 mod duplicates;
@@ -21,6 +22,7 @@ mod verify;
 mod view;
 mod view_definition;
 
+pub use changed_keys::changed_key_sql;
 pub use checks::{BrokenRow, CheckedRows, CheckedTable, ReturnedRows, RowRule, SharedValues};
 pub use copy::{CopyInput, CopyStream, CopyTarget};
 pub use duplicates::Deduplicated;

@@ -74,6 +74,8 @@ pub struct Alerts {
 pub struct Limits {
     /// Bytes that all readers and encoders of one process may hold at a time.
     pub memory: u64,
+    /// Bytes that the read API may keep of rows it has read; 0 = it keeps none.
+    pub cache_memory: u64,
     /// Connections to Postgres for lookups; syncs use as many again at most.
     pub connections: u32,
     /// The most rows of one page, whatever a pipeline says.

@@ -34,8 +34,7 @@ pub fn verify_sql(schema: &TableSchema, table: &str, coverage: Coverage, quote: 
     }
 }
 
-/// The hash of a row's key, a `bigint`, over the columns of a table that goes by the name `t`. It chooses samples, and
-/// stands for the key wherever changed keys are listed.
+/// The hash of a row's key, a `bigint`, over the columns of a table that goes by the name `t`. It chooses samples.
 #[must_use]
 pub fn key_hash_sql(schema: &TableSchema, quote: impl Fn(&str) -> String) -> String {
     let keys = schema.key_columns().enumerate();

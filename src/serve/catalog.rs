@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use super::cache::{Cache, Changed};
 use super::table::{Checked, PublishedTable};
 use crate::domain::{Code, Error, Result, Schemas};
 use crate::postgres::{Connector, Notifications, Session};
@@ -85,12 +86,13 @@ pub(super) enum Readiness {
 
 impl Catalog {
     /// Starts to follow the control schema.
-    pub(super) fn start(connector: Connector, schemas: Schemas) -> Self {
+    pub(super) fn start(connector: Connector, schemas: Schemas, cache: Arc<Cache>) -> Self {
         let shared = Arc::new(Shared { tables: ArcSwap::default(), started: Instant::now(), heard: AtomicU64::new(0) });
         let (calls, called) = mpsc::channel(MAX_CALLERS);
         let mut task = JoinSet::new();
         let control = Control::new(&schemas.control);
-        let follower = Follower { connector, schemas, control, shared: Arc::clone(&shared), serial: 0, link: None };
+        let shared_too = Arc::clone(&shared);
+        let follower = Follower { connector, schemas, control, cache, shared: shared_too, serial: 0, link: None };
         task.spawn(follower.run(called));
         Catalog { shared, calls, _task: task }
     }
@@ -126,11 +128,16 @@ impl Catalog {
 
     /// Whether every published table can be read.
     pub(super) fn readiness(&self) -> Readiness {
-        if self.silence().is_none_or(|silence| silence > SILENCE) {
+        if self.is_deaf() {
             return Readiness::Deaf;
         }
         let unreadable = &self.shared.tables.load().unreadable;
         if unreadable.is_empty() { Readiness::Ready } else { Readiness::Unreadable(unreadable.clone()) }
+    }
+
+    /// Whether Postgres has been silent for so long that a publish may have gone unheard.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.silence().is_none_or(|silence| silence > SILENCE)
     }
 
     /// The age of the map; `None` before the first reading.
@@ -145,6 +152,7 @@ struct Follower {
     connector: Connector,
     schemas: Schemas,
     control: Control,
+    cache: Arc<Cache>,
     shared: Arc<Shared>,
     /// The last serial number given to a table's state.
     serial: u64,
@@ -160,7 +168,7 @@ impl Follower {
             let mut callers = Vec::new();
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = announced(&mut self.link) => {}
+                () = announced(&mut self.link, &self.cache) => {}
                 caller = called.recv() => match caller {
                     Some(caller) => callers.push(caller),
                     None => return,
@@ -228,10 +236,36 @@ impl Follower {
                 table.checked.note(asked, *unchecked_for);
             }
         }
+        let changes = self.changes(session, &known, &by_name).await;
+        self.cache.advance(changes.into_iter());
         let unreadable = unreadable(&self.control, session, &self.schemas, &by_name).await?;
         self.shared.tables.store(Arc::new(Tables { by_name, unreadable }));
         self.shared.heard.store(began.as_millis() as u64 + 1, Ordering::Release);
         Ok(())
+    }
+
+    /// What the cache needs to follow the tables from one map to the next. Where that cannot be read, it begins anew.
+    async fn changes<'t>(
+        &self,
+        session: &Session,
+        known: &Tables,
+        now: &'t HashMap<String, Option<Arc<PublishedTable>>>,
+    ) -> Vec<(&'t PublishedTable, Changed)> {
+        let mut changes = Vec::with_capacity(now.len());
+        for (name, table) in now.iter().filter_map(|(name, table)| Some((name, table.as_deref()?))) {
+            let before = known.by_name.get(name).and_then(Option::as_deref).filter(|before| before.shows_as(table));
+            let mut changed = Changed::All;
+            if let Some(before) = before.filter(|before| before.publish_no != table.publish_no && self.cache.is_on()) {
+                let since = before.publish_no;
+                match self.control.changed_keys(session, &table.name, since, table.publish_no).await {
+                    Ok(Some(hashes)) => changed = Changed::Keys { since, hashes },
+                    Ok(None) => {}
+                    Err(error) => tracing::debug!(%error, name, "which keys have changed cannot be read"),
+                }
+            }
+            changes.push((table, changed));
+        }
+        changes
     }
 
     async fn connect(&self) -> Result<(Session, Notifications)> {
@@ -243,17 +277,21 @@ impl Follower {
     }
 }
 
-/// Waits until a publish is announced, or the connection ends; forever where there is none.
-async fn announced(link: &mut Option<(Session, Notifications)>) {
-    let ended = match link {
-        Some((_, notifications)) => {
-            let ended = notifications.recv().await.is_none();
-            // One reading covers all that has been announced before it.
-            while notifications.try_recv().is_ok() {}
-            ended
+/// Waits until a publish is announced, or the connection ends; forever where there is none. The cache is told of all
+/// that has been announced.
+async fn announced(link: &mut Option<(Session, Notifications)>, cache: &Cache) {
+    let Some((_, notifications)) = link else { return std::future::pending().await };
+    let mut next = notifications.recv().await;
+    let ended = next.is_none();
+    // One reading covers all that has been announced before it.
+    while let Some(notification) = next {
+        if let Some((name, publish_no)) = notification.payload().rsplit_once(' ')
+            && let Ok(publish_no) = publish_no.parse()
+        {
+            cache.announced(name, publish_no);
         }
-        None => return std::future::pending().await,
-    };
+        next = notifications.try_recv().ok();
+    }
     if ended {
         *link = None;
     }

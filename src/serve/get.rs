@@ -17,6 +17,6 @@ pub async fn lookup_once(
     question: &Question,
 ) -> Result<Vec<u8>> {
     connector.connect(Purpose::Control, "lakegate get").await?.close().await;
-    let limits = Limits { connections: 1, ..limits.clone() };
+    let limits = Limits { connections: 1, cache_memory: 0, ..limits.clone() };
     Reader::start(connector, schemas, &limits)?.answer(Asked::One(question)).await.body.map(|body| body.bytes)
 }

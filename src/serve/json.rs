@@ -140,6 +140,11 @@ impl RowJson {
         bounds.and_then(|(&start, &end)| self.bytes.get(start as usize..end as usize - 1)).unwrap_or_default()
     }
 
+    /// Bytes that the row takes in memory.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes.len() + size_of_val(&*self.offsets)
+    }
+
     /// Bytes of the whole row.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()

@@ -6,6 +6,7 @@
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::{calendar, numeric};
@@ -143,6 +144,13 @@ impl Key {
     #[must_use]
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// What lists of changed keys call a key: the first eight bytes of the SHA-256 of its bytes. Syncs compute the same
+    /// in SQL.
+    pub(super) fn hash(&self) -> i64 {
+        let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(Sha256::digest(&self.0));
+        i64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 
     /// The binary values, in the order of the key.

@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::Statement;
 use tokio_postgres::error::SqlState;
 
+use super::cache::Cache;
 use super::json::RowJson;
 use super::key::Key;
 use super::queue::{Answer, Batch, Queue, Unanswered};
@@ -41,13 +42,19 @@ pub(super) struct Lookups {
 
 impl Lookups {
     /// Starts so many connections; each is made when there is work for it.
-    pub(super) fn start(connector: &Connector, connections: u32, statement_timeout: Duration) -> Self {
+    pub(super) fn start(
+        connector: &Connector,
+        cache: &Arc<Cache>,
+        connections: u32,
+        statement_timeout: Duration,
+    ) -> Self {
         let queue = Arc::new(Queue::default());
         let standing = Arc::new(AtomicUsize::new(0));
         let mut tasks = JoinSet::new();
         for _ in 0..connections.max(1) {
             let connection = LookupConnection {
                 connector: connector.clone(),
+                cache: Arc::clone(cache),
                 statement_timeout,
                 queue: Arc::clone(&queue),
                 standing: Arc::clone(&standing),
@@ -80,6 +87,7 @@ pub(super) fn unavailable(detail: &str) -> Error {
 /// One connection and its loop.
 struct LookupConnection {
     connector: Connector,
+    cache: Arc<Cache>,
     statement_timeout: Duration,
     queue: Arc<Queue>,
     /// How many connections stand, of all.
@@ -111,6 +119,7 @@ impl LookupConnection {
     async fn serve(&mut self, batch: Batch) {
         // The second try is for a connection that broke while nobody used it: a lookup changes nothing.
         let patience = self.statement_timeout + SILENCE;
+        let cache = Arc::clone(&self.cache);
         for _ in 0..2 {
             let prepared = match self.connect().await {
                 Ok(prepared) => prepared,
@@ -124,7 +133,7 @@ impl LookupConnection {
                     return;
                 }
             };
-            match timeout(patience, prepared.ask(&batch)).await {
+            match timeout(patience, prepared.ask(&batch, &cache)).await {
                 Ok(Ok(rows)) => return batch.answer(&rows),
                 Ok(Err(Failure::Moved)) => return batch.refuse(|| Unanswered::Moved),
                 Ok(Err(Failure::Own(error))) => {
@@ -203,8 +212,8 @@ pub(super) fn refused(error: &tokio_postgres::Error) -> Error {
 }
 
 impl Prepared {
-    /// The rows of a batch, by the numbers of its keys.
-    async fn ask(&mut self, batch: &Batch) -> Result<Vec<Option<Arc<RowJson>>>, Failure> {
+    /// The rows of a batch, by the numbers of its keys. They are kept.
+    async fn ask(&mut self, batch: &Batch, cache: &Cache) -> Result<Vec<Option<Arc<RowJson>>>, Failure> {
         let table = &batch.table;
         let statement = self.statement(&table.lookup).await?;
         let parameters =
@@ -216,7 +225,7 @@ impl Prepared {
         while let Some(result) = results.next().await {
             let result = result?;
             let values = Values::new(&result, table)?;
-            if !values.are_of(table) {
+            if !values.are_of(table, cache) {
                 return Err(Failure::Moved);
             }
             published = true;
@@ -227,7 +236,11 @@ impl Prepared {
                 *place = Some(Arc::new(row));
             }
         }
-        if published { Ok(rows) } else { Err(Failure::Moved) }
+        if !published {
+            return Err(Failure::Moved);
+        }
+        cache.keep(table, batch.keys.iter().map(|(key, &number)| (key, rows.get(number).cloned().flatten())));
+        Ok(rows)
     }
 
     async fn statement(&mut self, query: &Query) -> Result<Statement, tokio_postgres::Error> {

@@ -13,6 +13,7 @@
 mod accept;
 mod arrow_rows;
 mod batch;
+mod cache;
 mod calendar;
 mod catalog;
 mod compress;

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt as _, pin_mut};
@@ -10,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_postgres::Row;
 
+use super::cache::Cache;
 use super::key::Key;
 use super::lookup::{Failure, refused, unavailable};
 use super::queue::Unanswered;
@@ -37,6 +39,7 @@ const APPLICATION_NAME: &str = "lakegate page";
 /// Reads pages and large batches.
 pub(super) struct Pages {
     schemas: Schemas,
+    cache: Arc<Cache>,
     pool: Pool,
     under_way: Semaphore,
     statement_timeout: Duration,
@@ -57,12 +60,14 @@ impl Pages {
     pub(super) fn new(
         connector: &Connector,
         schemas: &Schemas,
+        cache: &Arc<Cache>,
         connections: u32,
         statement_timeout: Duration,
     ) -> Result<Self> {
         let purpose = Purpose::Page { statement_timeout };
         let pool = Pool::new(connector.clone(), purpose, APPLICATION_NAME, connections as usize, statement_timeout)?;
-        Ok(Pages { schemas: schemas.clone(), pool, under_way: Semaphore::new(MAX_PAGES), statement_timeout })
+        let under_way = Semaphore::new(MAX_PAGES);
+        Ok(Pages { schemas: schemas.clone(), cache: Arc::clone(cache), pool, under_way, statement_timeout })
     }
 
     /// Writes one page; the key to go on from, if there are further rows.
@@ -173,7 +178,7 @@ impl Pages {
         while let Some(result) = results.next().await {
             let row = result?;
             let values = Values::new(&row, table)?;
-            if !values.are_of(table) {
+            if !values.are_of(table, &self.cache) {
                 return Err(Failure::Moved);
             }
             published = true;

@@ -1,7 +1,8 @@
 //! Who waits for which key of which table, and whose turn it is.
 //!
 //! There is no timer: whatever waits when a connection becomes free is asked together. The busier the connections, the
-//! larger the batches.
+//! larger the batches. Who asks for a key that is being asked for already waits for that answer: it is of the state of the
+//! table that he asks for, or there is none.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -49,6 +50,20 @@ struct Lines {
     /// Every table with somebody waiting, once. A table goes to the end after its turn, so that a busy one does not
     /// hold up the others.
     turns: VecDeque<u64>,
+    /// Batches that are being asked: as many as there are connections at most.
+    sent: Vec<Sent>,
+    /// The number of the last batch.
+    batches: u64,
+}
+
+/// A batch that is being asked, and who waits for it.
+#[derive(Debug)]
+struct Sent {
+    batch: u64,
+    serial: u64,
+    keys: Arc<HashMap<Key, usize>>,
+    /// Who asked, and for which number.
+    waiters: Vec<(usize, oneshot::Sender<Answer>)>,
 }
 
 #[derive(Debug)]
@@ -57,18 +72,18 @@ struct Line {
     waiters: VecDeque<(Key, oneshot::Sender<Answer>)>,
 }
 
-/// Keys of one table that are asked in one statement, each once.
+/// Keys of one table that are asked in one statement, each once. Dropped without an answer, it tells nobody anything.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) table: Arc<PublishedTable>,
     /// Numbers of the keys.
-    pub(super) keys: HashMap<Key, usize>,
-    /// Who asked, and for which number.
-    waiters: Vec<(usize, oneshot::Sender<Answer>)>,
+    pub(super) keys: Arc<HashMap<Key, usize>>,
+    number: u64,
+    queue: Arc<Queue>,
 }
 
 impl Queue {
-    /// Joins the line of a table. The receiver gets the answer; dropping it leaves the line.
+    /// Joins those who wait for a key of a table: its line, or a batch with this key that is on its way. The receiver gets the answer; dropping it leaves the line.
     ///
     /// # Errors
     /// [`Code::Overloaded`] when too many wait for this table already.
@@ -76,6 +91,13 @@ impl Queue {
         let (sender, receiver) = oneshot::channel();
         let mut lines = self.lock();
         let lines = &mut *lines;
+        let same = lines.sent.iter_mut().filter(|sent| sent.serial == table.serial && sent.waiters.len() < MAX_WAITING);
+        for sent in same {
+            if let Some(&number) = sent.keys.get(&key) {
+                sent.waiters.push((number, sender));
+                return Ok(receiver);
+            }
+        }
         match lines.waiting.entry(table.serial) {
             Entry::Occupied(line) => {
                 let waiters = &mut line.into_mut().waiters;
@@ -98,7 +120,7 @@ impl Queue {
     }
 
     /// The next batch; waits until there is one.
-    pub(super) async fn next(&self) -> Batch {
+    pub(super) async fn next(self: &Arc<Self>) -> Batch {
         loop {
             if let Some(batch) = self.take() {
                 return batch;
@@ -108,23 +130,24 @@ impl Queue {
     }
 
     /// All that waits for the table whose turn it is, up to the bounds of a batch.
-    fn take(&self) -> Option<Batch> {
+    fn take(self: &Arc<Self>) -> Option<Batch> {
         let mut lines = self.lock();
+        let lines = &mut *lines;
         while let Some(serial) = lines.turns.pop_front() {
             let Entry::Occupied(mut line) = lines.waiting.entry(serial) else { continue };
             let table = Arc::clone(&line.get().table);
             let most = (MAX_BATCH_BYTES / table.row_bytes.average()).clamp(1, MAX_KEYS as u64) as usize;
-            let mut batch = Batch { table, keys: HashMap::new(), waiters: Vec::new() };
+            let (mut keys, mut waiters) = (HashMap::new(), Vec::new());
             while let Some((key, answer)) = line.get_mut().waiters.pop_front() {
                 if answer.is_closed() {
                     continue;
                 }
-                let next = batch.keys.len();
-                if next == most && !batch.keys.contains_key(&key) {
+                let next = keys.len();
+                if next == most && !keys.contains_key(&key) {
                     line.get_mut().waiters.push_front((key, answer));
                     break;
                 }
-                batch.waiters.push((*batch.keys.entry(key).or_insert(next), answer));
+                waiters.push((*keys.entry(key).or_insert(next), answer));
             }
             if line.get().waiters.is_empty() {
                 line.remove();
@@ -135,17 +158,24 @@ impl Queue {
                 // One wake-up may stand for several arrivals: pass it on while there is work for others.
                 self.arrived.notify_one();
             }
-            if !batch.waiters.is_empty() {
-                return Some(batch);
+            if !waiters.is_empty() {
+                lines.batches += 1;
+                let (number, keys) = (lines.batches, Arc::new(keys));
+                lines.sent.push(Sent { batch: number, serial, keys: Arc::clone(&keys), waiters });
+                return Some(Batch { table, keys, number, queue: Arc::clone(self) });
             }
         }
         None
     }
 
-    /// Tells everybody who waits that there is no answer.
+    /// Tells everybody who waits in a line that there is no answer.
     pub(super) fn refuse_all(&self, refusal: impl Fn() -> Error) {
-        let lines = std::mem::take(&mut *self.lock());
-        for (_, answer) in lines.waiting.into_values().flat_map(|line| line.waiters) {
+        let waiting = {
+            let mut lines = self.lock();
+            lines.turns.clear();
+            std::mem::take(&mut lines.waiting)
+        };
+        for (_, answer) in waiting.into_values().flat_map(|line| line.waiters) {
             let _ = answer.send(Err(Unanswered::Failed(refusal())));
         }
     }
@@ -159,16 +189,29 @@ impl Queue {
 impl Batch {
     /// Hands out the rows, by the numbers of their keys.
     pub(super) fn answer(self, rows: &[Option<Arc<RowJson>>]) {
-        for (number, answer) in self.waiters {
+        for (number, answer) in self.end() {
             let _ = answer.send(Ok(rows.get(number).cloned().flatten()));
         }
     }
 
     /// Tells everybody why there is no answer.
     pub(super) fn refuse(self, refusal: impl Fn() -> Unanswered) {
-        for (_, answer) in self.waiters {
+        for (_, answer) in self.end() {
             let _ = answer.send(Err(refusal()));
         }
+    }
+
+    /// From here on nobody joins it; those who did.
+    fn end(&self) -> Vec<(usize, oneshot::Sender<Answer>)> {
+        let mut lines = self.queue.lock();
+        let place = lines.sent.iter().position(|sent| sent.batch == self.number);
+        place.map(|place| lines.sent.swap_remove(place).waiters).unwrap_or_default()
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -181,12 +224,45 @@ mod tests {
         Key::parse(&table.key, &[number.to_string()]).unwrap()
     }
 
+    /// How many wait for batches that are being asked.
+    fn waiters(queue: &Queue) -> usize {
+        queue.lock().sent.iter().map(|sent| sent.waiters.len()).sum()
+    }
+
+    #[test]
+    fn a_key_that_is_being_asked_for_is_not_asked_for_again() {
+        let (queue, orders) = (Arc::new(Queue::default()), Arc::new(table(1, "orders")));
+        let mut first = queue.join(&orders, key(&orders, 5)).unwrap();
+        let batch = queue.take().unwrap();
+        let mut second = queue.join(&orders, key(&orders, 5)).unwrap();
+        assert!(queue.take().is_none());
+        // Another key waits for its turn, and so does this one of another state of the table.
+        let next = Arc::new(table(2, "orders"));
+        let (_other, _later) = (queue.join(&orders, key(&orders, 6)), queue.join(&next, key(&next, 5)));
+        let batches = [queue.take().unwrap(), queue.take().unwrap()];
+        assert_eq!(batches.map(|batch| (batch.table.serial, batch.keys.len())), [(1, 1), (2, 1)]);
+        batch.answer(&[None]);
+        assert!(matches!((first.try_recv(), second.try_recv()), (Ok(Ok(None)), Ok(Ok(None)))));
+        // Once it is answered, nobody joins it any more.
+        let _third = queue.join(&orders, key(&orders, 5)).unwrap();
+        assert!(queue.take().is_some());
+    }
+
+    #[test]
+    fn a_batch_that_is_given_up_lets_go_of_those_who_wait() {
+        let (queue, table) = (Arc::new(Queue::default()), Arc::new(table(1, "orders")));
+        let mut waits = queue.join(&table, key(&table, 5)).unwrap();
+        drop(queue.take());
+        assert!(waits.try_recv().is_err());
+        assert_eq!(queue.lock().sent.len(), 0);
+    }
+
     #[test]
     fn equal_keys_that_wait_together_are_asked_once() {
-        let (queue, table) = (Queue::default(), Arc::new(table(1, "orders")));
+        let (queue, table) = (Arc::new(Queue::default()), Arc::new(table(1, "orders")));
         let waiting: Vec<_> = [5, 6, 5, 5].map(|number| queue.join(&table, key(&table, number)).unwrap()).into();
         let batch = queue.take().unwrap();
-        assert_eq!((batch.keys.len(), batch.waiters.len()), (2, 4));
+        assert_eq!((batch.keys.len(), waiters(&queue)), (2, 4));
         batch.answer(&[None, None]);
         for mut waiter in waiting {
             assert!(matches!(waiter.try_recv(), Ok(Ok(None))));
@@ -195,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_bounded_by_keys_and_by_bytes() {
-        let (queue, table) = (Queue::default(), Arc::new(table(1, "orders")));
+        let (queue, table) = (Arc::new(Queue::default()), Arc::new(table(1, "orders")));
         let _waiting: Vec<_> = (0..150).map(|number| queue.join(&table, key(&table, number)).unwrap()).collect();
         assert_eq!(queue.take().unwrap().keys.len(), 64);
         for _ in 0..200 {
@@ -206,7 +282,7 @@ mod tests {
 
     #[test]
     fn tables_take_turns_the_oldest_waiter_first() {
-        let queue = Queue::default();
+        let queue = Arc::new(Queue::default());
         let (busy, calm) = (Arc::new(table(1, "busy")), Arc::new(table(2, "calm")));
         let mut waiting: Vec<_> = (0..200).map(|number| queue.join(&busy, key(&busy, number)).unwrap()).collect();
         waiting.push(queue.join(&calm, key(&calm, 1)).unwrap());
@@ -217,16 +293,17 @@ mod tests {
 
     #[test]
     fn who_left_is_not_asked_for() {
-        let (queue, table) = (Queue::default(), Arc::new(table(1, "orders")));
+        let (queue, table) = (Arc::new(Queue::default()), Arc::new(table(1, "orders")));
         drop(queue.join(&table, key(&table, 1)).unwrap());
         assert!(queue.take().is_none());
         let _waits = queue.join(&table, key(&table, 2)).unwrap();
-        assert_eq!(queue.take().unwrap().waiters.len(), 1);
+        let _batch = queue.take().unwrap();
+        assert_eq!(waiters(&queue), 1);
     }
 
     #[test]
     fn too_many_waiters_are_refused_unless_some_have_left() {
-        let (queue, table) = (Queue::default(), Arc::new(table(1, "orders")));
+        let (queue, table) = (Arc::new(Queue::default()), Arc::new(table(1, "orders")));
         let mut waiting: Vec<_> =
             (0..MAX_WAITING).map(|number| queue.join(&table, key(&table, number)).unwrap()).collect();
         assert_eq!(queue.join(&table, key(&table, 0)).unwrap_err().code(), Code::Overloaded);
@@ -245,7 +322,7 @@ mod tests {
 
     #[test]
     fn refusing_all_reaches_everybody() {
-        let (queue, table) = (Queue::default(), Arc::new(table(1, "orders")));
+        let (queue, table) = (Arc::new(Queue::default()), Arc::new(table(1, "orders")));
         let mut waits = queue.join(&table, key(&table, 1)).unwrap();
         queue.refuse_all(|| Error::new(Code::Unavailable, "Postgres is down"));
         assert!(matches!(waits.try_recv(), Ok(Err(Unanswered::Failed(_)))));

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::accept::Format;
 use super::batch::Keys;
+use super::cache::{Cache, Kept, Look};
 use super::catalog::{Catalog, Found, Readiness};
 use super::cursor::Cursor;
 use super::key::Key;
@@ -30,6 +31,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Reads published tables. Its connections end when it is dropped.
 pub(super) struct Reader {
     catalog: Catalog,
+    cache: Arc<Cache>,
     lookups: Lookups,
     pages: Pages,
     page_max: u32,
@@ -68,11 +70,25 @@ pub(super) struct Answer {
     pub(super) table: Option<Arc<PublishedTable>>,
     /// The rows.
     pub(super) body: Result<Body>,
+    /// Whether it comes from the cache while nobody can tell whether it still holds.
+    pub(super) stale: bool,
 }
 
 impl From<Error> for Answer {
     fn from(error: Error) -> Self {
-        Answer { table: None, body: Err(error) }
+        Answer { table: None, body: Err(error), stale: false }
+    }
+}
+
+/// What a table says to a question.
+struct Told {
+    body: Result<Body>,
+    stale: bool,
+}
+
+impl From<Body> for Told {
+    fn from(body: Body) -> Self {
+        Told { body: Ok(body), stale: false }
     }
 }
 
@@ -83,10 +99,12 @@ impl Reader {
     pub(super) fn start(connector: &Connector, schemas: &Schemas, limits: &Limits) -> Result<Self> {
         let for_pages = (limits.connections / 4).max(1);
         let for_lookups = limits.connections.saturating_sub(for_pages).max(1);
+        let cache = Arc::new(Cache::new(limits.cache_memory));
         Ok(Reader {
-            catalog: Catalog::start(connector.clone(), schemas.clone()),
-            lookups: Lookups::start(connector, for_lookups, limits.statement_timeout),
-            pages: Pages::new(connector, schemas, for_pages, limits.statement_timeout)?,
+            catalog: Catalog::start(connector.clone(), schemas.clone(), Arc::clone(&cache)),
+            lookups: Lookups::start(connector, &cache, for_lookups, limits.statement_timeout),
+            pages: Pages::new(connector, schemas, &cache, for_pages, limits.statement_timeout)?,
+            cache,
             page_max: limits.page_max.max(1),
             batch_keys_max: limits.batch_keys_max,
             deadline: limits.statement_timeout + GRACE,
@@ -118,7 +136,7 @@ impl Reader {
     pub(super) async fn answer(&self, asked: Asked<'_>) -> Answer {
         match timeout(self.deadline, self.persist(asked)).await {
             Ok(answer) => answer,
-            Err(_) => unavailable("Postgres did not answer in time").into(),
+            Err(_) => unavailable(SILENT).into(),
         }
     }
 
@@ -130,8 +148,8 @@ impl Reader {
                 Found::Unknown => return unavailable("what is published cannot be read").into(),
             };
             match self.ask(&table, asked, attempt > 0).await {
-                Ok(body) => return Answer { table: Some(table), body: Ok(body) },
-                Err(Unanswered::Failed(error)) => return Answer { table: Some(table), body: Err(error) },
+                Ok(Told { body, stale }) => return Answer { table: Some(table), body, stale },
+                Err(Unanswered::Failed(error)) => return Answer { table: Some(table), body: Err(error), stale: false },
                 Err(Unanswered::Moved) => {
                     if !self.catalog.refresh().await {
                         return unavailable("what is published cannot be read").into();
@@ -143,17 +161,21 @@ impl Reader {
     }
 
     /// `again` = something else was published while it was asked before.
-    async fn ask(&self, table: &Arc<PublishedTable>, asked: Asked<'_>, again: bool) -> Result<Body, Unanswered> {
+    async fn ask(&self, table: &Arc<PublishedTable>, asked: Asked<'_>, again: bool) -> Result<Told, Unanswered> {
         if let Some(most) = asked.max_staleness() {
             check_staleness(table, most)?;
         }
-        match asked {
-            Asked::One(question) => self.one(table, question).await,
-            Asked::Batch(question) => self.batch(table, question, again).await,
+        let told = match asked {
+            Asked::One(question) => self.one(table, question).await?,
+            Asked::Batch(question) => self.batch(table, question, again).await?,
+        };
+        if let Some(most) = asked.max_staleness().filter(|_| told.stale) {
+            check_staleness(table, most)?;
         }
+        Ok(told)
     }
 
-    async fn one(&self, table: &Arc<PublishedTable>, question: &Question) -> Result<Body, Unanswered> {
+    async fn one(&self, table: &Arc<PublishedTable>, question: &Question) -> Result<Told, Unanswered> {
         let key = Key::parse(&table.key, &question.key)?;
         let columns = question.columns.as_deref().map(|names| table.project(names)).transpose()?;
         let columns = columns.as_deref();
@@ -164,25 +186,53 @@ impl Reader {
             let detail = "`limit`, `cursor` and `follow` are for pages: this is a whole key";
             return Err(Error::new(Code::BadParameter, detail).into());
         }
-        if question.format == Format::Json {
-            return match self.lookups.ask(table, key).await? {
-                Some(row) => Ok(Body::of_row(&row, columns)),
-                None => Err(Error::new(Code::RowNotFound, NO_ROW).into()),
-            };
-        }
-        let mut writer = RowWriter::new(table, columns, question.format)?;
         if question.format.is_made_of_json() {
-            match self.lookups.ask(table, key).await? {
-                Some(row) => writer.json_row(&row),
-                None => return Err(Error::new(Code::RowNotFound, NO_ROW).into()),
-            }
-        } else {
-            match self.pages.find(table, &[key]).await?.pop().flatten() {
-                Some(row) => writer.row(Values::new(&row, table)?)?,
-                None => return Err(Error::new(Code::RowNotFound, NO_ROW).into()),
-            }
+            let (row, stale) = self.row(table, key).await?;
+            let body = match row {
+                None => Err(Error::new(Code::RowNotFound, NO_ROW)),
+                Some(row) if question.format == Format::Json => Ok(Body::of_row(&row, columns)),
+                Some(row) => {
+                    let mut writer = RowWriter::new(table, columns, question.format)?;
+                    writer.json_row(&row);
+                    writer.finish(None)
+                }
+            };
+            return Ok(Told { body, stale });
         }
-        Ok(writer.finish(None)?)
+        self.is_latest(table)?;
+        let mut writer = RowWriter::new(table, columns, question.format)?;
+        match self.pages.find(table, &[key]).await?.pop().flatten() {
+            Some(row) => writer.row(Values::new(&row, table)?)?,
+            None => return Err(Error::new(Code::RowNotFound, NO_ROW).into()),
+        }
+        Ok(writer.finish(None)?.into())
+    }
+
+    /// A row, from the cache where it is known to hold; whether it is told although nobody knows.
+    async fn row(&self, table: &Arc<PublishedTable>, key: Key) -> Result<(Kept, bool), Unanswered> {
+        let deaf = self.catalog.is_deaf();
+        match self.cache.look(table, &key) {
+            Look::Kept(row) if !deaf => return Ok((row, false)),
+            Look::Ask { heard } if heard > table.publish_no => return Err(Unanswered::Moved),
+            Look::Kept(_) if deaf => {}
+            _ => return Ok((self.lookups.ask(table, key).await?, false)),
+        }
+        // What is kept may be old, and is better than nothing.
+        let error = match timeout(PATIENCE, self.lookups.ask(table, key.clone())).await {
+            Ok(Ok(row)) => return Ok((row, false)),
+            Ok(Err(Unanswered::Failed(error))) => Unanswered::Failed(error),
+            Ok(Err(Unanswered::Moved)) => return Err(Unanswered::Moved),
+            Err(_) => Unanswered::Failed(unavailable(SILENT)),
+        };
+        match self.cache.look(table, &key) {
+            Look::Kept(row) => Ok((row, true)),
+            Look::Ask { .. } => Err(error),
+        }
+    }
+
+    /// What is asked of Postgres would not be answered for a state of a table after which another one has been heard of.
+    fn is_latest(&self, table: &PublishedTable) -> Result<(), Unanswered> {
+        if self.cache.heard(table) > table.publish_no { Err(Unanswered::Moved) } else { Ok(()) }
     }
 
     async fn page(
@@ -191,7 +241,7 @@ impl Reader {
         question: &Question,
         prefix: &Key,
         columns: Option<&[usize]>,
-    ) -> Result<Body, Unanswered> {
+    ) -> Result<Told, Unanswered> {
         let most = table.policy.page_limit.clamp(1, self.page_max);
         let limit = question.limit.unwrap_or(most);
         if !(1..=most).contains(&limit) {
@@ -200,9 +250,10 @@ impl Reader {
         }
         let after = question.cursor.as_deref().map(|cursor| Cursor::resume(cursor, table, prefix, question.follow));
         let after = after.transpose()?;
+        self.is_latest(table)?;
         let mut writer = RowWriter::new(table, columns, question.format)?;
         let next = self.pages.read(table, PageQuery { prefix, limit, after: after.as_ref() }, &mut writer).await?;
-        Ok(writer.finish(Some(next.map(|key| Cursor::after(table, &key).encode())))?)
+        Ok(writer.finish(Some(next.map(|key| Cursor::after(table, &key).encode())))?.into())
     }
 
     /// All rows are of the table's state at hand: whatever reads another one gives [`Unanswered::Moved`]. What was
@@ -212,23 +263,71 @@ impl Reader {
         table: &Arc<PublishedTable>,
         question: &BatchQuestion,
         again: bool,
-    ) -> Result<Body, Unanswered> {
+    ) -> Result<Told, Unanswered> {
         let columns = question.columns.as_deref().map(|names| table.project(names)).transpose()?;
         let keys = Keys::of(question, table)?;
         let mut writer = RowWriter::new(table, columns.as_deref(), question.format)?;
-        let few = keys.distinct.len() <= queue::MAX_KEYS && question.format.is_made_of_json() && !again;
-        if few {
-            let asked = keys.distinct.iter().map(|key| self.lookups.ask(table, key.clone()));
-            let rows = try_join_all(asked).await?;
-            write_batch(&keys, &rows, &mut writer, |writer, row| {
-                writer.json_row(row);
-                Ok(())
-            })?;
-        } else {
+        self.is_latest(table)?;
+        if !question.format.is_made_of_json() {
             let rows = self.pages.find(table, &keys.distinct).await?;
             write_batch(&keys, &rows, &mut writer, |writer, row| writer.row(Values::new(row, table)?))?;
+            return Ok(writer.finish(None)?.into());
         }
-        Ok(writer.finish(None)?)
+        let (rows, stale) = self.rows(table, &keys.distinct, again).await?;
+        write_batch(&keys, &rows, &mut writer, |writer, row| {
+            writer.json_row(row);
+            Ok(())
+        })?;
+        Ok(Told { body: writer.finish(None), stale })
+    }
+
+    /// The rows with these keys, as [`Reader::row`].
+    async fn rows(
+        &self,
+        table: &Arc<PublishedTable>,
+        keys: &[Key],
+        again: bool,
+    ) -> Result<(Vec<Kept>, bool), Unanswered> {
+        let kept = |looks: Vec<Look>| -> Vec<Option<Kept>> {
+            let row = |look| if let Look::Kept(row) = look { Some(row) } else { None };
+            looks.into_iter().map(row).collect()
+        };
+        if again {
+            return Ok((self.read_rows(table, keys, again).await?, false));
+        }
+        let known = kept(self.cache.look_all(table, keys));
+        if self.catalog.is_deaf() {
+            let whole = known.iter().all(Option::is_some);
+            let asked = self.read_rows(table, keys, again);
+            let asked = if whole { timeout(PATIENCE, asked).await } else { Ok(asked.await) };
+            return match asked {
+                Ok(Err(Unanswered::Failed(_))) | Err(_) if whole => {
+                    let known: Option<Vec<Kept>> = kept(self.cache.look_all(table, keys)).into_iter().collect();
+                    known.map(|known| (known, true)).ok_or_else(|| unavailable(SILENT).into())
+                }
+                Ok(answer) => Ok((answer?, false)),
+                Err(_) => Err(unavailable(SILENT).into()),
+            };
+        }
+        let unknown = keys.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(key, _)| key.clone());
+        let unknown: Vec<Key> = unknown.collect();
+        let mut read = self.read_rows(table, &unknown, again).await?.into_iter();
+        Ok((known.into_iter().map(|known| known.unwrap_or_else(|| read.next().flatten())).collect(), false))
+    }
+
+    /// Reads rows from Postgres: few as other lookups do, many or those asked `again` in one statement.
+    async fn read_rows(&self, table: &Arc<PublishedTable>, keys: &[Key], again: bool) -> Result<Vec<Kept>, Unanswered> {
+        if keys.len() <= queue::MAX_KEYS && !again {
+            return try_join_all(keys.iter().map(|key| self.lookups.ask(table, key.clone()))).await;
+        }
+        let found = self.pages.find(table, keys).await?;
+        let write = |row: Option<_>| {
+            let values = row.as_ref().map(|row| Values::new(row, table)).transpose()?;
+            values.map(|values| table.shape.write(values.shown(table)).map(Arc::new)).transpose()
+        };
+        let rows = found.into_iter().map(write).collect::<Result<Vec<Kept>>>()?;
+        self.cache.keep(table, keys.iter().zip(rows.iter().cloned()));
+        Ok(rows)
     }
 }
 
@@ -250,6 +349,11 @@ fn write_batch<'t, R>(
     }
     Ok(())
 }
+
+/// How long a lookup may take while Postgres is silent before what is kept is told instead.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+const SILENT: &str = "Postgres did not answer in time";
 
 const NO_ROW: &str = "the table has no row with this key";
 

@@ -25,6 +25,9 @@ const NEXT: HeaderName = HeaderName::from_static("lakegate-next");
 /// How many keys of a batch have no row, where the format has no place for that.
 const MISSING: HeaderName = HeaderName::from_static("lakegate-missing");
 
+/// Marks what comes from the cache while Postgres does not answer.
+const STALE: HeaderName = HeaderName::from_static("lakegate-stale");
+
 /// A client may keep an answer, but asks each time whether it still holds.
 const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
@@ -32,7 +35,7 @@ const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 pub(super) async fn tagged(answer: Answer, request: &HeaderMap) -> Response {
     let Ok(body) = &answer.body else { return untagged(answer, request).await };
     let mut tag = entity_tag(body.format, &body.bytes);
-    let ttl = answer.table.as_ref().and_then(|table| table.cache_control.clone());
+    let ttl = answer.table.as_ref().filter(|_| !answer.stale).and_then(|table| table.cache_control.clone());
     let mut response = if matches(request, tag.as_bytes()) {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -87,6 +90,9 @@ fn about(response: &mut Response, answer: &Answer) {
     headers.insert(VARY, VARIES);
     if let Some(table) = &answer.table {
         headers.extend(table.about.iter().cloned());
+    }
+    if answer.stale {
+        headers.insert(STALE, HeaderValue::from_static("true"));
     }
     if let Ok(body) = &answer.body {
         if let Some(next) = body.next.as_ref().and_then(|next| HeaderValue::from_str(next).ok()) {

@@ -103,7 +103,7 @@ async fn batch_question(
 /// The answer to a request that cannot be understood, about the table that it names.
 fn refused(reader: &Reader, path: &str, error: Error) -> Answer {
     let name = path.split('/').next().unwrap_or_default();
-    Answer { table: reader.known(name), body: Err(error) }
+    Answer { table: reader.known(name), body: Err(error), stale: false }
 }
 
 async fn live() -> Response {

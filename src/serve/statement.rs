@@ -11,6 +11,7 @@ use bytes::{BufMut, BytesMut};
 use postgres_types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::Row;
 
+use super::cache::Cache;
 use super::key::Key;
 use super::table::PublishedTable;
 use crate::domain::{Error, Result, ScalarType, Schemas};
@@ -209,10 +210,15 @@ impl<'a> Values<'a> {
         Err(Error::internal(format!("a row of `{}` has {} columns", table.name, row.len())))
     }
 
-    /// Whether this state of the table is what is published.
-    pub(super) fn are_of(self, table: &PublishedTable) -> bool {
+    /// Whether this state of the table is what is published; the cache is told of another one.
+    pub(super) fn are_of(self, table: &PublishedTable, cache: &Cache) -> bool {
         let number = |at| self.0.try_get::<_, i64>(at).ok();
-        number(0) == Some(table.publish_no) && number(1) == Some(table.generation.0)
+        let (Some(publish_no), Some(generation)) = (number(0), number(1)) else { return false };
+        let same = publish_no == table.publish_no && generation == table.generation.0;
+        if !same {
+            cache.answered(table, publish_no, generation);
+        }
+        same
     }
 
     /// The binary value of a column; `None` for null.

@@ -115,6 +115,15 @@ impl PublishedTable {
         Ok(table)
     }
 
+    /// Whether a row is shown the same in another state of the same generation, so that what was read in one may be told
+    /// in the other.
+    pub(super) fn shows_as(&self, other: &PublishedTable) -> bool {
+        self.generation == other.generation
+            && self.read == other.read
+            && self.shown == other.shown
+            && self.key == other.key
+    }
+
     /// Indexes of the shown columns with these names, in this order.
     ///
     /// # Errors

@@ -14,6 +14,9 @@ use crate::postgres::{Doing, explain};
 
 use super::Control;
 
+/// How many publishes' lists of changed keys are read at most: ten thousand keys each.
+const MAX_LISTS: i64 = 64;
+
 /// Which state of a table is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishedState {
@@ -79,6 +82,38 @@ impl Control {
         );
         let rows = client.query_typed(&sql, &[(&names, Type::TEXT_ARRAY)]).await.doing("read how tables are served")?;
         rows.iter().map(|row| Ok((row.try_get(0).map_err(explain)?, served_table(row)))).collect()
+    }
+
+    /// The hashes of the keys of a table that changed after one publish up to another one; `None` where nobody knows, or
+    /// they are the work of too many publishes to be worth asking for.
+    pub async fn changed_keys(
+        &self,
+        client: &Client,
+        name: &TableName,
+        after: i64,
+        until: i64,
+    ) -> Result<Option<Vec<i64>>> {
+        if !(1..=MAX_LISTS).contains(&(until - after)) {
+            return Ok(None);
+        }
+        let doing = "read which keys have changed";
+        let sql = self.sql(
+            "SELECT key_hashes FROM {control}.changed_keys WHERE name = $1 AND publish_no > $2 AND publish_no <= $3",
+        );
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&name.as_str(), Type::TEXT), (&after, Type::INT8), (&until, Type::INT8)];
+        let rows = client.query_typed(&sql, &parameters).await.doing(doing)?;
+        if rows.len() as i64 != until - after {
+            return Ok(None);
+        }
+        let mut hashes = Some(Vec::new());
+        for row in &rows {
+            match (&mut hashes, row.try_get::<_, Option<Vec<i64>>>(0).doing(doing)?) {
+                (Some(hashes), Some(list)) => hashes.extend(list),
+                _ => hashes = None,
+            }
+        }
+        Ok(hashes)
     }
 
     /// Asks to be told of publishes on this connection.

@@ -33,7 +33,24 @@ struct Line {
     cut: CancellationToken,
     /// Whether everything that either side sends is lost.
     deaf: AtomicBool,
+    /// The name of the sessions of which everything is lost.
+    deaf_name: Mutex<Option<String>>,
 }
+
+/// What the client of a connection said first: its name is in it.
+#[derive(Default)]
+struct Hello(Mutex<Vec<u8>>);
+
+impl Line {
+    fn hears(&self, hello: &Hello) -> bool {
+        let name = self.deaf_name.lock().unwrap();
+        let is_named = |name: &str| hello.0.lock().unwrap().windows(name.len()).any(|part| part == name.as_bytes());
+        !self.deaf.load(Ordering::Relaxed) && !name.as_deref().is_some_and(is_named)
+    }
+}
+
+/// How much of what a client says first is looked at.
+const HELLO_BYTES: usize = 512;
 
 /// What the driver sends to end a transaction.
 const COMMIT: &[u8] = b"COMMIT\0";
@@ -71,6 +88,11 @@ impl Proxy {
         self.network.line.lock().unwrap().deaf.store(true, Ordering::Relaxed);
     }
 
+    /// As [`Proxy::swallow`], of sessions with this name alone.
+    pub(crate) fn swallow_those_of(&self, name: &str) {
+        *self.network.line.lock().unwrap().deaf_name.lock().unwrap() = Some(name.to_owned());
+    }
+
     /// The next COMMIT arrives, but nothing that Postgres says on its connection afterwards.
     pub(crate) fn lose_the_answer_to_a_commit(&self) {
         self.network.loses_commit.store(true, Ordering::Relaxed);
@@ -100,14 +122,20 @@ async fn accept(listener: TcpListener, port: u16, network: Arc<Network>) {
             let (client_reads, client_writes) = client.into_split();
             let (server_reads, server_writes) = server.into_split();
             let loses_answers = AtomicBool::new(false);
-            let heard = |_: &[u8]| !line.deaf.load(Ordering::Relaxed) && !loses_answers.load(Ordering::Relaxed);
+            let hello = Hello::default();
+            let heard = |_: &[u8]| line.hears(&hello) && !loses_answers.load(Ordering::Relaxed);
             let asked = |bytes: &[u8]| {
+                {
+                    let mut hello = hello.0.lock().unwrap();
+                    let rest = HELLO_BYTES.saturating_sub(hello.len()).min(bytes.len());
+                    hello.extend_from_slice(&bytes[..rest]);
+                }
                 if bytes.windows(COMMIT.len()).any(|part| part == COMMIT)
                     && network.loses_commit.swap(false, Ordering::Relaxed)
                 {
                     loses_answers.store(true, Ordering::Relaxed);
                 }
-                !line.deaf.load(Ordering::Relaxed)
+                line.hears(&hello)
             };
             tokio::select! {
                 () = line.cut.cancelled() => {}

@@ -137,7 +137,7 @@ impl Publisher {
     }
 }
 
-/// Settings of a server on a free port of loopback.
+/// Settings of a server on a free port of loopback, which keeps nothing: it tells of each publish at once.
 pub(crate) fn settings() -> ServeSettings {
     ServeSettings {
         schemas: schemas(),
@@ -145,6 +145,7 @@ pub(crate) fn settings() -> ServeSettings {
         auth: Auth::Unset,
         limits: Limits {
             memory: 1 << 20,
+            cache_memory: 0,
             connections: 4,
             page_max: 1000,
             batch_keys_max: 1000,

@@ -192,7 +192,6 @@ fn what_is_not_built_yet() {
         "api: {tls: {}, cors: {}}\n",
         "auth: {keys: true}\n",
         "auth: {jwt: {}}\n",
-        "limits: {cache_memory: 0}\n",
         "pipelines: s3://bucket/pipelines\n",
     ] {
         report.case(text, load_project(text, &[]));

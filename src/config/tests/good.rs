@@ -97,7 +97,7 @@ pipelines: tables/
 api: {listen: "[::1]:0", hosts: [data.example.org]}
 auth: none
 alerts: {webhook: "https://hooks.example.org/${HOOK}"}
-limits: {memory: 1GiB, connections: 16, page_max: 50, batch_keys_max: 20, statement_timeout: 500ms, concurrent_runs: 4}
+limits: {memory: 1GiB, cache_memory: 0, connections: 16, page_max: 50, batch_keys_max: 20, statement_timeout: 500ms, concurrent_runs: 4}
 defaults:
   retain: 3
   grants: [analyst]

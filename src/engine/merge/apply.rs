@@ -5,7 +5,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::destination::{MergeSql, Merged, MergedLatest};
 use crate::domain::{Code, Error, OnBadRow, Result, RunOutcome};
-use crate::encode::{hash_sql, key_hash_sql};
+use crate::encode::hash_sql;
 use crate::postgres::{Session, quote, sqlstate};
 use crate::store::{MergedRow, PublishRow};
 
@@ -35,7 +35,7 @@ impl Engine {
         let Member { pipeline, held, .. } = member;
         let (name, schema, live) = (&pipeline.name, decided.schema(), decided.live()?);
         let generation = live.generation;
-        let sql = MergeSql { row_hash: hash_sql(schema, quote), key_hash: key_hash_sql(schema, quote) };
+        let sql = MergeSql { row_hash: hash_sql(schema, quote) };
         fail::fail_point!(crate::failpoint::BEFORE_MERGE);
         let latest_by = pipeline.on_duplicate_key.latest_by();
         let merged = match latest_by {
@@ -63,7 +63,7 @@ impl Engine {
             return Err(Error::new(Code::NotIncremental, detail));
         }
         let checks = self.check_merge(transaction, member, decided, rows_after, outcome).await?;
-        let touched = self.destination.touched_keys(&*transaction, generation, &sql, KEYS_LISTED).await?;
+        let touched = self.destination.touched_keys(&*transaction, generation, schema, KEYS_LISTED).await?;
         self.destination.empty_staging(&*transaction, generation).await?;
         // The sum of a load is over all rows that were read, older ones of a key among them.
         let before = live.checksum.as_deref().filter(|_| latest_by.is_none());
