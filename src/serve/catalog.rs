@@ -32,8 +32,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// How fresh the map must be to say that a table does not exist.
 const FRESH: Duration = Duration::from_millis(100);
 
-/// Callers that may wait for a reading; it answers all of them at once.
-const MAX_CALLERS: usize = 1024;
+/// Callers that may wait for a reading; it answers all of them at once. After a publish all requests at hand call.
+const MAX_CALLERS: usize = 16 << 10;
 
 /// The name of this session in `pg_stat_activity`.
 const APPLICATION_NAME: &str = "lakegate catalog";

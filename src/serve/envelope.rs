@@ -23,6 +23,17 @@ pub(super) fn row(row: &RowJson, columns: Option<&[usize]>) -> Vec<u8> {
     body
 }
 
+/// What comes after the rows of an answer.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// They are no page.
+    NoPage,
+    /// They are the last page.
+    None,
+    /// Another page, by this cursor.
+    At(String),
+}
+
 /// An answer of several rows while it grows: an entry for each row, or for each key of a batch, `null` where there is no
 /// row, and each of those among the errors with its index.
 #[derive(Default)]
@@ -58,8 +69,8 @@ impl Envelope {
         self.entries.len() + self.misses.len()
     }
 
-    /// The body. `next` = it is a page, and this is the cursor of the next one.
-    pub(super) fn finish(self, next: Option<Option<&str>>) -> Vec<u8> {
+    /// The body.
+    pub(super) fn finish(self, next: &Next) -> Vec<u8> {
         let Envelope { entries: mut body, mut misses, count } = self;
         if count == 0 {
             body.extend_from_slice(br#"{"data":["#);
@@ -67,11 +78,12 @@ impl Envelope {
         body.extend_from_slice(br#"],"error":["#);
         body.append(&mut misses);
         body.push(b']');
-        if let Some(next) = next {
-            body.extend_from_slice(br#","next":"#);
-            match next {
-                Some(next) => write_string(&mut body, next.as_bytes()),
-                None => body.extend_from_slice(b"null"),
+        match next {
+            Next::NoPage => {}
+            Next::None => body.extend_from_slice(br#","next":null"#),
+            Next::At(cursor) => {
+                body.extend_from_slice(br#","next":"#);
+                write_string(&mut body, cursor.as_bytes());
             }
         }
         body.push(b'}');
@@ -133,9 +145,9 @@ mod tests {
 
     #[test]
     fn a_page_says_whether_there_is_more() {
-        assert_eq!(Envelope::default().finish(Some(None)), br#"{"data":[],"error":[],"next":null}"#);
+        assert_eq!(Envelope::default().finish(&Next::None), br#"{"data":[],"error":[],"next":null}"#);
         let mut page = Envelope::default();
         page.entry().extend_from_slice(b"{}");
-        assert_eq!(page.finish(Some(Some("x"))), br#"{"data":[{}],"error":[],"next":"x"}"#);
+        assert_eq!(page.finish(&Next::At("x".to_owned())), br#"{"data":[{}],"error":[],"next":"x"}"#);
     }
 }

@@ -149,8 +149,8 @@ impl Key {
     /// What lists of changed keys call a key: the first eight bytes of the SHA-256 of its bytes. Syncs compute the same
     /// in SQL.
     pub(super) fn hash(&self) -> i64 {
-        let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(Sha256::digest(&self.0));
-        i64::from_be_bytes([a, b, c, d, e, f, g, h])
+        let digest = <[u8; 32]>::from(Sha256::digest(&self.0));
+        digest.first_chunk().map_or(0, |first| i64::from_be_bytes(*first))
     }
 
     /// The binary values, in the order of the key.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::try_join_all;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::accept::Format;
@@ -11,6 +12,7 @@ use super::batch::Keys;
 use super::cache::{Cache, Kept, Look};
 use super::catalog::{Catalog, Found, Readiness};
 use super::cursor::Cursor;
+use super::envelope::Next;
 use super::key::Key;
 use super::lookup::{Lookups, unavailable};
 use super::page::{PageQuery, Pages, too_many_bytes};
@@ -25,6 +27,9 @@ use crate::postgres::Connector;
 /// How often a question is asked again when the published state has changed under it.
 const REPEATS: usize = 3;
 
+/// Batches at a time, from the first byte of their bodies to their answers.
+const MAX_BATCHES: usize = 256;
+
 /// How much longer than the statement timeout a question may take altogether.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -34,6 +39,7 @@ pub(super) struct Reader {
     cache: Arc<Cache>,
     lookups: Lookups,
     pages: Pages,
+    batches: Semaphore,
     page_max: u32,
     batch_keys_max: u32,
     deadline: Duration,
@@ -105,6 +111,7 @@ impl Reader {
             lookups: Lookups::start(connector, &cache, for_lookups, limits.statement_timeout),
             pages: Pages::new(connector, schemas, &cache, for_pages, limits.statement_timeout)?,
             cache,
+            batches: Semaphore::new(MAX_BATCHES),
             page_max: limits.page_max.max(1),
             batch_keys_max: limits.batch_keys_max,
             deadline: limits.statement_timeout + GRACE,
@@ -118,6 +125,17 @@ impl Reader {
 
     pub(super) fn readiness(&self) -> Readiness {
         self.catalog.readiness()
+    }
+
+    /// A place among the batches that are read and answered at a time.
+    ///
+    /// # Errors
+    /// [`Code::Overloaded`].
+    pub(super) fn admit_batch(&self) -> Result<SemaphorePermit<'_>> {
+        self.batches.try_acquire().map_err(|_| {
+            let detail = format!("{MAX_BATCHES} batches are being answered");
+            Error::new(Code::Overloaded, detail).hint("try again in a moment")
+        })
     }
 
     /// The most keys of one batch.
@@ -194,7 +212,7 @@ impl Reader {
                 Some(row) => {
                     let mut writer = RowWriter::new(table, columns, question.format)?;
                     writer.json_row(&row);
-                    writer.finish(None)
+                    writer.finish(Next::NoPage)
                 }
             };
             return Ok(Told { body, stale });
@@ -205,7 +223,7 @@ impl Reader {
             Some(row) => writer.row(Values::new(&row, table)?)?,
             None => return Err(Error::new(Code::RowNotFound, NO_ROW).into()),
         }
-        Ok(writer.finish(None)?.into())
+        Ok(writer.finish(Next::NoPage)?.into())
     }
 
     /// A row, from the cache where it is known to hold; whether it is told although nobody knows.
@@ -252,8 +270,9 @@ impl Reader {
         let after = after.transpose()?;
         self.is_latest(table)?;
         let mut writer = RowWriter::new(table, columns, question.format)?;
-        let next = self.pages.read(table, PageQuery { prefix, limit, after: after.as_ref() }, &mut writer).await?;
-        Ok(writer.finish(Some(next.map(|key| Cursor::after(table, &key).encode())))?.into())
+        let last = self.pages.read(table, PageQuery { prefix, limit, after: after.as_ref() }, &mut writer).await?;
+        let next = last.map_or(Next::None, |key| Next::At(Cursor::after(table, &key).encode()));
+        Ok(writer.finish(next)?.into())
     }
 
     /// All rows are of the table's state at hand: whatever reads another one gives [`Unanswered::Moved`]. What was
@@ -271,14 +290,14 @@ impl Reader {
         if !question.format.is_made_of_json() {
             let rows = self.pages.find(table, &keys.distinct).await?;
             write_batch(&keys, &rows, &mut writer, |writer, row| writer.row(Values::new(row, table)?))?;
-            return Ok(writer.finish(None)?.into());
+            return Ok(writer.finish(Next::NoPage)?.into());
         }
         let (rows, stale) = self.rows(table, &keys.distinct, again).await?;
         write_batch(&keys, &rows, &mut writer, |writer, row| {
             writer.json_row(row);
             Ok(())
         })?;
-        Ok(Told { body: writer.finish(None), stale })
+        Ok(Told { body: writer.finish(Next::NoPage), stale })
     }
 
     /// The rows with these keys, as [`Reader::row`].

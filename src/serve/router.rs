@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Uri};
 use axum::middleware::from_fn_with_state;
@@ -26,10 +26,10 @@ use crate::http::{Gate, pass};
 const MAX_NAMES: usize = 100;
 
 /// The longest body of a batch, in bytes.
-const MAX_BODY: usize = 4 << 20;
+const MAX_BODY: usize = 1 << 20;
 
 /// How long a client may take to send a body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What reading routes stand under.
 const ROOT: &str = "/v1/";
@@ -67,8 +67,12 @@ fn question(path: &str, query: Option<&str>, headers: &HeaderMap) -> Result<Ques
 /// Rows by many whole keys, which stand in the body.
 async fn batch(State(reader): State<Arc<Reader>>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
     let path = uri.path().strip_prefix(ROOT).unwrap_or_default();
-    let answer = match batch_question(path, uri.query(), &headers, body, reader.batch_keys_max()).await {
-        Ok(question) => reader.answer(Asked::Batch(&question)).await,
+    let answer = match reader.admit_batch() {
+        // What bodies take in memory is bounded by how many are taken at a time.
+        Ok(_place) => match batch_question(path, uri.query(), &headers, body, reader.batch_keys_max()).await {
+            Ok(question) => reader.answer(Asked::Batch(&question)).await,
+            Err(error) => refused(&reader, path, error),
+        },
         Err(error) => refused(&reader, path, error),
     };
     reply::untagged(answer, &headers).await
@@ -85,13 +89,17 @@ async fn batch_question(
     body_is_json(headers)?;
     let table = path.split('/').next().unwrap_or_default();
     let max_staleness = max_staleness(headers)?;
-    let question = BatchQuestion { format, max_staleness, ..BatchQuestion::from_url(table, query)? };
+    let question = BatchQuestion { max_staleness, format, ..BatchQuestion::from_url(table, query)? };
+    let too_long = || {
+        let detail = format!("the body is longer than {} MiB", MAX_BODY >> 20);
+        Error::new(Code::TooLarge, detail).hint("ask in several batches")
+    };
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Err(too_long());
+    }
     let body = match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            return Err(Error::new(Code::TooLarge, format!("the body is longer than {} MiB", MAX_BODY >> 20))
-                .hint("ask in several batches"));
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_long()),
         Ok(Err(_)) => return Err(Error::new(Code::BadBody, "the body ended before its end")),
         Err(_) => {
             return Err(Error::new(Code::BadBody, format!("the body took longer than {} s", BODY_TIMEOUT.as_secs())));

@@ -3,7 +3,7 @@
 use super::accept::Format;
 use super::arrow_rows::ArrowRows;
 use super::csv;
-use super::envelope::Envelope;
+use super::envelope::{Envelope, Next};
 use super::json::{Numbers, RowJson};
 use super::statement::Values;
 use super::table::PublishedTable;
@@ -131,18 +131,19 @@ impl<'t> RowWriter<'t> {
         }
     }
 
-    /// The body. `next` = it is a page, and this is the cursor of the next one.
-    pub(super) fn finish(self, next: Option<Option<String>>) -> Result<Body> {
+    /// The body.
+    pub(super) fn finish(self, next: Next) -> Result<Body> {
         let (format, missing) = (self.format, self.missing);
         let bytes = match self.form {
             Form::Envelope(envelope) => {
-                let bytes = envelope.finish(next.as_ref().map(Option::as_deref));
+                let bytes = envelope.finish(&next);
                 return Ok(Body { bytes, format, ..Body::default() });
             }
             Form::Lines(out) | Form::Csv { out, .. } => out,
             Form::Arrow { rows, .. } => rows.finish()?,
         };
-        Ok(Body { bytes, format, next: next.flatten(), missing })
+        let next = if let Next::At(cursor) = next { Some(cursor) } else { None };
+        Ok(Body { bytes, format, next, missing })
     }
 }
 

@@ -187,11 +187,14 @@ impl Cache {
     pub(super) fn advance<'a>(&self, tables: impl Iterator<Item = (&'a PublishedTable, Changed)>) {
         let mut state = self.lock();
         let mut before = std::mem::take(&mut state.tables);
+        state.tables.reserve(before.len());
         for (table, changed) in tables {
-            let name = table.name.as_str();
-            let held = before.remove(name);
+            let (name, held) = match before.remove_entry(table.name.as_str()) {
+                Some((name, held)) => (name, Some(held)),
+                None => (table.name.to_string(), None),
+            };
             let held = state.advance(held, table, changed);
-            state.tables.insert(name.to_owned(), held);
+            state.tables.insert(name, held);
         }
     }
 
