@@ -31,9 +31,7 @@ async fn readers_see_whole_states_in_order_while_generations_come_and_go() {
     let publisher = Publisher::new(&database).await;
     let rows = |state: u32| format!("SELECT 1, b, '{state}' FROM generate_series(1, 50) b");
     let mut live = publisher.publish(&states(), "0", &rows(0)).await;
-    let mut settings = settings();
-    settings.limits.cache_memory = 1 << 20;
-    let running = Running::start(settings, database.connector()).await;
+    let running = Running::start(settings(), database.connector()).await;
     let addr = running.server.addr;
     let (done, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
     let mut readers = JoinSet::new();

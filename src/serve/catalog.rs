@@ -205,7 +205,7 @@ impl Follower {
     async fn read(&mut self) -> Result<()> {
         let (session, _) = self.link.as_ref().ok_or_else(|| Error::internal("the catalogue has no connection"))?;
         let began = self.shared.started.elapsed();
-        let asked = Checked::begin();
+        let (asked, looked) = (Checked::begin(), std::time::Instant::now());
         let published = self.control.published_states(session).await?;
         let known = self.shared.tables.load_full();
         let checked: HashMap<String, Duration> =
@@ -237,7 +237,7 @@ impl Follower {
             }
         }
         let changes = self.changes(session, &known, &by_name).await;
-        self.cache.advance(changes.into_iter());
+        self.cache.advance(looked, changes.into_iter());
         let unreadable = unreadable(&self.control, session, &self.schemas, &by_name).await?;
         self.shared.tables.store(Arc::new(Tables { by_name, unreadable }));
         self.shared.heard.store(began.as_millis() as u64 + 1, Ordering::Release);

@@ -6,6 +6,7 @@
 
 use std::error::Error as StdError;
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use bytes::{BufMut, BytesMut};
 use postgres_types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
@@ -216,7 +217,7 @@ impl<'a> Values<'a> {
         let (Some(publish_no), Some(generation)) = (number(0), number(1)) else { return false };
         let same = publish_no == table.publish_no && generation == table.generation.0;
         if !same {
-            cache.answered(table, publish_no, generation);
+            cache.answered(table, publish_no, generation, Instant::now());
         }
         same
     }

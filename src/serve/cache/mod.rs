@@ -14,6 +14,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use quick_cache::Weighter;
 use quick_cache::unsync;
@@ -27,6 +28,10 @@ const ENTRY_BYTES: u64 = 200;
 
 /// The size of an entry that the store expects; decides only how much it remembers of what it has let go.
 const EXPECTED_BYTES: u64 = 512;
+
+/// How long a look at the tables may say less than a lookup before. After that, the publish that the lookup told of is
+/// believed to be lost: a standby that had not got it yet has become the primary.
+const MAX_LAG: Duration = Duration::from_secs(10);
 
 /// What is kept of a key: its row, or that there is none.
 pub(super) type Kept = Option<Arc<RowJson>>;
@@ -77,8 +82,9 @@ struct Held {
     held: i64,
     /// The latest publish that a notification told of.
     announced: i64,
-    /// The latest publish that a lookup told of.
+    /// The latest publish that a lookup told of, and when.
     answered: i64,
+    answered_at: Instant,
     /// Part of the slots of what is kept: another epoch, and all that was kept is out of reach. The store lets it go
     /// like anything else that nobody asks for.
     epoch: u64,
@@ -173,18 +179,19 @@ impl Cache {
         }
     }
 
-    /// A lookup for this state of a table told of another publish of the same generation.
-    pub(super) fn answered(&self, table: &PublishedTable, publish_no: i64, generation: i64) {
+    /// A lookup for this state of a table told at this moment of another publish of the same generation.
+    pub(super) fn answered(&self, table: &PublishedTable, publish_no: i64, generation: i64, at: Instant) {
         if let Some(held) = self.lock().tables.get_mut(table.name.as_str())
             && held.generation == generation
+            && held.answered < publish_no
         {
-            held.answered = held.answered.max(publish_no);
+            (held.answered, held.answered_at) = (publish_no, at);
         }
     }
 
-    /// Follows the published tables to where they were found to stand, each with what has changed since it was looked
-    /// at last. All that was announced before they were looked at is done with.
-    pub(super) fn advance<'a>(&self, tables: impl Iterator<Item = (&'a PublishedTable, Changed)>) {
+    /// Follows the published tables to where they were found to stand when they were looked at, each with what has
+    /// changed since the look before. All that was announced before is done with.
+    pub(super) fn advance<'a>(&self, looked: Instant, tables: impl Iterator<Item = (&'a PublishedTable, Changed)>) {
         let mut state = self.lock();
         let mut before = std::mem::take(&mut state.tables);
         state.tables.reserve(before.len());
@@ -193,7 +200,7 @@ impl Cache {
                 Some((name, held)) => (name, Some(held)),
                 None => (table.name.to_string(), None),
             };
-            let held = state.advance(held, table, changed);
+            let held = state.advance(looked, held, table, changed);
             state.tables.insert(name, held);
         }
     }
@@ -223,10 +230,13 @@ impl State {
         self.tables.get(table.name.as_str()).map_or(0, Held::heard)
     }
 
-    fn advance(&mut self, before: Option<Held>, table: &PublishedTable, changed: Changed) -> Held {
+    fn advance(&mut self, looked: Instant, before: Option<Held>, table: &PublishedTable, changed: Changed) -> Held {
         let now = table.publish_no;
         if let Some(mut held) = before.filter(|held| held.generation == table.generation.0) {
             held.announced = now;
+            if looked.saturating_duration_since(held.answered_at) > MAX_LAG {
+                held.answered = now;
+            }
             match changed {
                 _ if held.held == now => return held,
                 Changed::Keys { since, hashes } if since == held.held && since < now => {
@@ -242,7 +252,14 @@ impl State {
             }
         }
         self.epoch += 1;
-        Held { generation: table.generation.0, held: now, announced: now, answered: now, epoch: self.epoch }
+        Held {
+            generation: table.generation.0,
+            held: now,
+            announced: now,
+            answered: now,
+            answered_at: looked,
+            epoch: self.epoch,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::serve::table::tests::table;
 /// A cache, and a table that stands at publish 3 of generation 7.
 fn standing() -> (Cache, PublishedTable) {
     let (cache, table) = (Cache::new(1 << 20), table(1, "orders"));
-    cache.advance([(&table, Changed::All)].into_iter());
+    advance(&cache, &table, Changed::All);
     (cache, table)
 }
 
@@ -40,7 +40,7 @@ fn keys(since: i64, changed: &[i64]) -> Changed {
 }
 
 fn advance(cache: &Cache, table: &PublishedTable, changed: Changed) {
-    cache.advance([(table, changed)].into_iter());
+    cache.advance(Instant::now(), [(table, changed)].into_iter());
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn c_nothing_is_handed_out_once_a_later_publish_has_been_heard_of() {
     for hear in [
         |cache: &Cache, _: &PublishedTable| cache.announced("orders", 4),
         |cache: &Cache, table: &_| {
-            cache.answered(table, 4, 7);
+            cache.answered(table, 4, 7, Instant::now());
         },
     ] {
         let (cache, table) = standing();
@@ -127,11 +127,23 @@ fn c_a_lookup_may_know_of_a_publish_that_the_look_at_the_tables_does_not() {
     let (cache, table) = standing();
     keep(&cache, &table, 1);
     // While the tables are looked at, where the table stands at 4, a lookup is answered at 5.
-    cache.answered(&table, 5, 7);
+    cache.answered(&table, 5, 7, Instant::now());
     advance(&cache, &later(4), keys(3, &[]));
     assert!(!has(&cache, &later(4), 1));
     advance(&cache, &later(5), keys(4, &[]));
     assert!(has(&cache, &later(5), 1));
+}
+
+#[test]
+fn c_a_publish_that_is_lost_is_forgotten_in_time() {
+    let (cache, table) = standing();
+    keep(&cache, &table, 1);
+    let told = Instant::now();
+    cache.answered(&table, 4, 7, told);
+    for (later, lost) in [(Duration::from_secs(9), false), (Duration::from_secs(11), true)] {
+        cache.advance(told + later, [(&table, Changed::All)].into_iter());
+        assert_eq!(has(&cache, &table, 1), lost, "{later:?}");
+    }
 }
 
 #[test]
@@ -151,7 +163,7 @@ fn a_table_that_ended_and_came_again_begins_anew() {
     keep(&cache, &table, 1);
     cache.announced("orders", 0);
     assert!(!has(&cache, &table, 1));
-    cache.advance(std::iter::empty());
+    cache.advance(Instant::now(), std::iter::empty());
     assert!(!has(&cache, &table, 1));
     // Its numbers begin anew, and a late word of the old table's does not stand in its way for long.
     let mut again = later(1);
@@ -161,7 +173,7 @@ fn a_table_that_ended_and_came_again_begins_anew() {
     advance(&cache, &again, Changed::All);
     keep(&cache, &again, 1);
     assert!(has(&cache, &again, 1));
-    cache.answered(&table, 50, 7);
+    cache.answered(&table, 50, 7, Instant::now());
     assert!(has(&cache, &again, 1));
 }
 
