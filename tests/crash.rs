@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lakegate::config::{self, Environment};
 use lakegate::engine::{Engine, SyncRequest};
-use lakegate::failpoint::{AFTER_MERGE, AFTER_PUBLISH, OF_MERGE, OF_SNAPSHOT};
+use lakegate::failpoint::{AFTER_MERGE, AFTER_PUBLISH, BEFORE_MERGE, DURING_COPY, OF_MERGE, OF_SNAPSHOT};
 use lakegate::observe::Log;
 use lakegate::source::SourceContext;
 use nix::sys::signal::Signal;
@@ -135,6 +135,25 @@ async fn a_hung_merge_that_was_replaced_cannot_publish() {
     let now = items.live().await;
     assert_eq!((now.rows, now.publish_no), (old.rows + 1, old.publish_no + 1));
     items.assert_nothing_left("a hung merge").await;
+}
+
+#[tokio::test]
+async fn a_run_that_was_replaced_leaves_alone_what_its_successor_has_staged() {
+    let mut items = Items::new().await;
+    items.declare("mode: incremental\n");
+    items.sync().await;
+    items.rewrite().await;
+    let hung = items.sync_stopped_at(DURING_COPY).await;
+    items.expire_lease().await;
+    let successor = items.sync_stopped_at(BEFORE_MERGE).await;
+    hung.signal(Signal::SIGCONT);
+    let replaced = hung.end().await;
+    assert_eq!(replaced.code, Some(1), "{replaced:?}");
+    successor.signal(Signal::SIGCONT);
+    let ran = successor.end().await.ok();
+    let outcome = ran.json().remove(0);
+    assert_eq!((&outcome["mode"], &outcome["rows_inserted"]), (&"merge".into(), &1.into()), "{outcome}");
+    assert!(items.holds("SELECT cardinality(key_hashes) = 1 FROM lakegate.changed_keys").await);
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! What refreshes of a large table cost, against loading it anew: one row in a thousand is changed, one removed and one
 //! added each time, spread over the whole table.
 //!
-//! `LAKEGATE_TEST_REFRESH_ROWS` says how many rows (20,000 unless set), `LAKEGATE_TEST_REFRESH_ROUNDS` how often each
-//! kind is measured (once unless set), `LAKEGATE_TEST_BINARY` which binary does it; `scripts/measure-refresh.sh` sets
-//! them.
+//! `LAKEGATE_TEST_REFRESH_ROWS` says how many rows (20,000 unless set), `LAKEGATE_TEST_REFRESH_CHANGED` how many are
+//! changed instead of one in a thousand, `LAKEGATE_TEST_REFRESH_SHARES` which percentages of all rows are changed to see
+//! from where on loading anew costs less (10 unless set), `LAKEGATE_TEST_REFRESH_ROUNDS` how often each kind is measured
+//! (once unless set), `LAKEGATE_TEST_BINARY` which binary does it; `scripts/measure-refresh.sh` sets them.
 
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ struct Measure {
     rows: u64,
     /// Rows that were added.
     added: u64,
+    /// Of so many rows one is changed, one removed and one added each time.
+    one_of: u64,
 }
 
 impl Measure {
@@ -35,12 +38,13 @@ impl Measure {
         project.pipeline("lineitem", "source: lake/lineitem\nprimary_key: [l_orderkey, l_linenumber]\n");
         let lake = lineitem::write_with(&project.path("lake/lineitem"), rows, properties).await;
         project.sync("lineitem").await;
-        Measure { project, lake, rows, added: 0 }
+        let changed = number("LAKEGATE_TEST_REFRESH_CHANGED", rows / 1_000);
+        Measure { project, lake, rows, added: 0, one_of: rows / changed.max(1) }
     }
 
     /// Rows beyond all others.
     fn new_rows(&mut self) -> RecordBatch {
-        let count = (self.rows / 1_000).max(1);
+        let count = (self.rows / self.one_of).max(1);
         let start = self.rows + self.added;
         self.added += count;
         lineitem::rows(start..start + count)
@@ -92,13 +96,29 @@ impl Measure {
     }
 }
 
-/// Orders, and so their lines, are numbered with gaps: of every 32 numbers the first 8 are used.
-fn one_in_a_thousand(order: i64, round: u64, which: i64) -> bool {
-    order % 4_000 == 1 + which + 32 * (round as i64 % 100)
-}
+impl Measure {
+    /// Which remainder chooses the orders of a round, and of which division. Orders, and so their lines, are numbered with
+    /// gaps: of every 32 numbers the first 8 are used.
+    fn chosen(&self, round: u64, which: i64) -> (i64, i64) {
+        (4 * self.one_of as i64, 1 + which + 32 * (round as i64 % 30))
+    }
 
-fn condition(round: u64, which: i64) -> String {
-    format!("l_orderkey % 4000 = {}", 1 + which + 32 * (round as i64 % 100))
+    fn chooses(&self, order: i64, round: u64, which: i64) -> bool {
+        let (divisor, remainder) = self.chosen(round, which);
+        order % divisor == remainder
+    }
+
+    fn condition(&self, round: u64, which: i64) -> String {
+        let (divisor, remainder) = self.chosen(round, which);
+        format!("l_orderkey % {divisor} = {remainder}")
+    }
+
+    /// Changes rows of a round and removes others.
+    async fn change_and_remove(&mut self, round: u64) {
+        let (changed, gone) = (self.condition(round, 0), self.condition(round, 1));
+        self.lake.update("l_comment", "'changed'", &changed).await;
+        self.lake.delete(&gone).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,8 +128,7 @@ async fn a_change_feed_makes_the_refresh_as_small_as_the_change() {
     let full = measure.full().await;
     let median = measure
         .rounds("change feed", async |measure, round| {
-            measure.lake.update("l_comment", "'changed'", &condition(round, 0)).await;
-            measure.lake.delete(&condition(round, 1)).await;
+            measure.change_and_remove(round).await;
             let new = measure.new_rows();
             measure.lake.append(vec![new]).await;
         })
@@ -129,10 +148,10 @@ async fn deletion_vectors_make_the_refresh_as_small_as_the_change() {
     let full = measure.full().await;
     let median = measure
         .rounds("deletion vectors", async |measure, round| {
-            let changed = changed(measure.rows, round);
+            let changed = changed(measure, round);
             let new = measure.new_rows();
             let written = arrow_select::concat::concat_batches(&changed.schema(), [&changed, &new]).unwrap();
-            let gone = |order| one_in_a_thousand(order, round, 0) || one_in_a_thousand(order, round, 1);
+            let gone = |order| measure.chooses(order, round, 0) || measure.chooses(order, round, 1);
             log.mark_and_add(gone, Some(&written));
         })
         .await;
@@ -147,8 +166,7 @@ async fn of_files_that_are_all_rewritten_only_the_rows_that_differ_are_sent() {
     let full = measure.full().await;
     let median = measure
         .rounds("all files rewritten", async |measure, round| {
-            measure.lake.update("l_comment", "'changed'", &condition(round, 0)).await;
-            measure.lake.delete(&condition(round, 1)).await;
+            measure.change_and_remove(round).await;
             let new = measure.new_rows();
             measure.lake.append(vec![new]).await;
         })
@@ -157,12 +175,39 @@ async fn of_files_that_are_all_rewritten_only_the_rows_that_differ_are_sent() {
     measure.verify().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_share_that_differs_is_known_whether_it_is_changed_in_place() {
+    let rows = number("LAKEGATE_TEST_REFRESH_ROWS", 20_000);
+    let mut measure = Measure::new(rows, &[]).await;
+    let full = measure.full().await;
+    let shares = std::env::var("LAKEGATE_TEST_REFRESH_SHARES").unwrap_or_else(|_| "10".to_owned());
+    for share in shares.split(',') {
+        let mut seconds = Vec::new();
+        let mut modes = Vec::new();
+        for round in 0..number("LAKEGATE_TEST_REFRESH_ROUNDS", 1) {
+            let condition = format!("(l_orderkey / 32) % 100 < {share}");
+            measure.lake.update("l_comment", &format!("'{share} {round}'"), &condition).await;
+            let refreshed = measure.sync(&[]).await;
+            modes.push(refreshed["mode"].as_str().unwrap().to_owned());
+            seconds.push(refreshed["seconds"]["total"].as_f64().unwrap());
+        }
+        seconds.sort_by(f64::total_cmp);
+        let median = seconds[seconds.len() / 2];
+        println!(
+            "{rows} rows, {share} % changed in rewritten files: median {median:.3} s of {seconds:.3?}, {:.0} % of loading \
+             anew; {modes:?}",
+            median / full * 100.0
+        );
+    }
+    measure.verify().await;
+}
+
 /// The rows that a round changes, as they become.
-fn changed(rows: u64, round: u64) -> RecordBatch {
-    let chosen = lineitem::batches(rows).map(|batch| {
+fn changed(measure: &Measure, round: u64) -> RecordBatch {
+    let chosen = lineitem::batches(measure.rows).map(|batch| {
         let orders = batch.column(0).as_primitive::<Int64Type>();
         let wanted: BooleanArray =
-            orders.values().iter().map(|order| Some(one_in_a_thousand(*order, round, 0))).collect();
+            orders.values().iter().map(|order| Some(measure.chooses(*order, round, 0))).collect();
         arrow_select::filter::filter_record_batch(&batch, &wanted).unwrap()
     });
     let chosen: Vec<RecordBatch> = chosen.filter(|batch| batch.num_rows() > 0).collect();

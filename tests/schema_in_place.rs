@@ -97,6 +97,24 @@ async fn columns_that_come_without_rows_are_published_alone() {
 }
 
 #[tokio::test]
+async fn tables_that_keep_the_newest_row_of_a_key_get_columns_too() {
+    let mut table = Table::with(4, &[], "on_duplicate_key: {latest_by: name}\n").await;
+    let mut metadata = table.log.actions(0).into_iter().find_map(|action| action.get("metaData").cloned()).unwrap();
+    let mut columns: Value = serde_json::from_str(metadata["schemaString"].as_str().unwrap()).unwrap();
+    let extra = json!({"name": "extra", "type": "long", "nullable": true, "metadata": {}});
+    columns["fields"].as_array_mut().unwrap().push(extra);
+    metadata["schemaString"] = json!(columns.to_string());
+    table.log.commit(&[json!({"metaData": metadata})]);
+    let outcome = table.sync().await;
+    assert_eq!((&outcome["mode"], &outcome["generation"]), (&json!("merge"), &json!(1)), "{outcome}");
+    table.lake.reload().await;
+    table.lake.append(vec![with_extra(4..6)]).await;
+    let outcome = table.sync().await;
+    assert_eq!((&outcome["mode"], &outcome["generation"]), (&json!("merge"), &json!(1)), "{outcome}");
+    assert_eq!(text(&table, ROWS).await, "row 0:null row 1:null row 2:null row 3:null row 4:40 row 5:null");
+}
+
+#[tokio::test]
 async fn a_column_that_took_the_place_of_another_of_its_name_is_loaded() {
     let table = Table::new(2).await;
     let first = [("id", 1, "id"), ("name", 2, "name")];

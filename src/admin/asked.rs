@@ -67,12 +67,17 @@ pub(super) struct Asked {
     changes: watch::Sender<u64>,
     /// Whether its publish has been made: only what is left of it is tidied up.
     over: AtomicBool,
-    /// Takes it back while it waits for its turn.
+    /// Takes it back while it waits for its turn, and ends what it has begun by then. Cancelled with the process.
     pub(super) withdrawn: CancellationToken,
 }
 
 impl Asked {
-    pub(super) fn new(wish: Wish, named: &[&Pipeline], members: &[&Pipeline]) -> Arc<Asked> {
+    pub(super) fn new(
+        wish: Wish,
+        named: &[&Pipeline],
+        members: &[&Pipeline],
+        shutdown: &CancellationToken,
+    ) -> Arc<Asked> {
         let names = |pipelines: &[&Pipeline]| pipelines.iter().map(|pipeline| pipeline.name.clone()).collect();
         Arc::new(Asked {
             wish,
@@ -81,7 +86,7 @@ impl Asked {
             standings: RwLock::new(members.iter().map(|_| Standing::default()).collect()),
             changes: watch::Sender::new(0),
             over: AtomicBool::new(false),
-            withdrawn: CancellationToken::new(),
+            withdrawn: shutdown.child_token(),
         })
     }
 

@@ -70,6 +70,11 @@ fn is_looking(method: &Method) -> bool {
 }
 
 fn check(method: &Method, headers: &HeaderMap) -> Result<()> {
+    // Browsers say where a request comes from; a page from elsewhere could keep all places taken with pictures.
+    if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
+        return Err(Error::new(Code::HeaderMissing, "the request comes from a foreign web page")
+            .hint("ask from a program, or from a page of the same site"));
+    }
     if is_looking(method) {
         return Ok(());
     }

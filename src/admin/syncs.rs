@@ -75,7 +75,7 @@ impl Syncs {
         to: Option<i64>,
         to_version: Option<u64>,
     ) -> Result<Begun> {
-        let asked = Asked::new(Wish::Rollback { to, to_version }, &[pipeline], &[pipeline]);
+        let asked = Asked::new(Wish::Rollback { to, to_version }, &[pipeline], &[pipeline], &self.shutdown);
         let find = |list: &[Arc<Asked>]| list.iter().find(|other| other.is_rollback_of(&pipeline.name)).cloned();
         self.pass_over_what_is_past(find).await?;
         {
@@ -114,7 +114,7 @@ impl Syncs {
                 return Ok(Found::Elsewhere(records));
             }
         }
-        let asked = Asked::new(wish, named, &members);
+        let asked = Asked::new(wish, named, &members, &self.shutdown);
         {
             let mut list = self.list();
             // Somebody else may have been faster.
@@ -180,8 +180,8 @@ impl Syncs {
         let witness = Witness { asked: Arc::clone(asked), next: Arc::clone(self.engine.observer()) };
         let engine = self.engine.observed_by(Arc::new(witness));
         let entry = Entry { list: Arc::clone(&self.list), asked: Arc::clone(asked) };
-        let (slots, shutdown) = (self.slots.clone(), self.shutdown.clone());
-        self.tasks.spawn(async move { make(&engine, &slots, &entry.asked, &shutdown).await });
+        let slots = self.slots.clone();
+        self.tasks.spawn(async move { make(&engine, &slots, &entry.asked).await });
     }
 
     fn list(&self) -> MutexGuard<'_, Vec<Arc<Asked>>> {
@@ -190,10 +190,9 @@ impl Syncs {
 }
 
 /// Makes a run once it is its turn.
-async fn make(engine: &Engine, slots: &Slots, asked: &Asked, shutdown: &CancellationToken) {
+async fn make(engine: &Engine, slots: &Slots, asked: &Asked) {
     let _slot = tokio::select! {
         biased;
-        () = shutdown.cancelled() => return taken_back(asked),
         () = asked.withdrawn.cancelled() => return taken_back(asked),
         slot = slots.acquire(Utc::now()) => slot,
     };
@@ -201,13 +200,14 @@ async fn make(engine: &Engine, slots: &Slots, asked: &Asked, shutdown: &Cancella
     match asked.wish {
         Wish::Sync { full, ignore_checks } => {
             let request = SyncRequest { full, ignore_checks, ..SyncRequest::manual() };
-            for (pipeline, result) in Box::pin(engine.sync_together(&named, &request, shutdown)).await {
+            for (pipeline, result) in Box::pin(engine.sync_together(&named, &request, &asked.withdrawn)).await {
                 asked.ended(&pipeline.name, result);
             }
         }
         Wish::Rollback { to, to_version } => {
             for pipeline in named {
-                let result = Box::pin(engine.rollback(pipeline, to.map(Generation), to_version, shutdown)).await;
+                let result =
+                    Box::pin(engine.rollback(pipeline, to.map(Generation), to_version, &asked.withdrawn)).await;
                 asked.ended(&pipeline.name, result.map_err(RunFailure::from));
             }
         }

@@ -102,7 +102,7 @@ pub(super) fn of(pipeline: &Pipeline, reader: &mut Reader<'_>) -> Option<Contrac
     }
     if let Some(missing) = key.value.0.iter().find(|name| columns.iter().all(|column| column.name != **name)) {
         let detail = format!("the key column `{missing}` is not among `columns`");
-        let hint = format!("add it, or write the file anew: lakegate pin {}", pipeline.name);
+        let hint = format!("add it, or remove the file and say `lakegate pin {}`", pipeline.name);
         reader.problems.push(Problem::new(Code::InvalidValue, &key.place, detail).hint(hint));
         return None;
     }

@@ -4,8 +4,8 @@
 //!    changed, or the pipeline has no other way.
 //! 2. Nothing, where the source stands where it stood, or has only moved rows between its files.
 //! 3. The rows that came, where rows only came.
-//! 4. The rows that differ, where the source's history tells which may, and they are few; for some loads after it turned
-//!    out that they are many, it is not tried.
+//! 4. The rows that differ, where the source's history tells which may, and they are few; for some refreshes after it
+//!    turned out that they are many, changes of that size are not read.
 //! 5. A snapshot.
 
 use std::sync::Arc;
@@ -25,9 +25,9 @@ use super::{SyncRequest, schema_change};
 const READ_MAX: u64 = 3;
 /// Changes of fewer bytes than that are always read.
 const READ_ALWAYS: u64 = 1 << 20;
-/// After so many loads in a row a table whose changes were too many to be applied in place is tried again: an attempt
-/// costs about a third of a load, so that a table that changes as a whole each time loses less than a tenth by it.
-pub(super) const LOADS_BEFORE_NEXT_TRY: i64 = 4;
+/// So many refreshes after one whose changes turned out to be too many, as large ones are not read to find out again: an
+/// attempt costs about two thirds of a load.
+pub(super) const LOADS_WITHOUT_A_TRY: i64 = 3;
 /// How many times the rows of the table may be added to it; beyond, building its indexes anew costs less.
 const GROWTH_MAX: u64 = 1;
 
@@ -38,8 +38,8 @@ pub(super) struct Published<'a> {
     pub(super) same_definition: bool,
     /// Whether the view is there and can be replaced.
     pub(super) view_stands: bool,
-    /// Whether an attempt to change it in place was given up so shortly ago that another would be wasted.
-    pub(super) given_up: bool,
+    /// Changes of how many bytes have lately turned out to be too many to be applied in place.
+    pub(super) given_up_bytes: Option<u64>,
 }
 
 /// A way and its reason.
@@ -90,7 +90,7 @@ pub(super) fn not_incremental(pipeline: &Pipeline, reason: &str) -> Error {
 }
 
 async fn follow(pipeline: &Pipeline, published: &Published<'_>, source: &Arc<Source>, taken: &Taken) -> Result<Choice> {
-    let Published { live, same_definition, view_stands, given_up } = *published;
+    let Published { live, same_definition, view_stands, given_up_bytes } = *published;
     let version = source.version();
     let extends = taken.in_place.as_ref().is_some_and(|schema| *schema != live.schema);
     let snapshot = |reason: &str| Ok(Choice::new(RunMode::Snapshot, reason));
@@ -148,8 +148,11 @@ async fn follow(pipeline: &Pipeline, published: &Published<'_>, source: &Arc<Sou
         }
     } else if size.bytes > whole.bytes.max(live_bytes(live)).saturating_mul(READ_MAX).max(READ_ALWAYS) {
         return because("its changes are larger than the table");
-    } else if pipeline.mode == Mode::Auto && size.bytes > READ_ALWAYS && given_up {
-        return because("too much differed when it was last tried in place");
+    } else if pipeline.mode == Mode::Auto
+        && size.bytes > READ_ALWAYS
+        && given_up_bytes.is_some_and(|bytes| size.bytes >= bytes / 2)
+    {
+        return because("too many rows differed when changes like these were last read");
     }
     // A row that comes may replace an older one.
     let only_added = changes.only_added() && pipeline.on_duplicate_key == OnDuplicateKey::Fail;

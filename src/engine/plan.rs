@@ -14,7 +14,7 @@ use crate::source::{Source, SourceSize};
 use crate::store::LoadedGeneration;
 
 use super::changed::Changed;
-use super::choose::{Choice, LOADS_BEFORE_NEXT_TRY, Published, choose};
+use super::choose::{Choice, LOADS_WITHOUT_A_TRY, Published, choose};
 use super::columns::Taken;
 use super::fingerprint::fingerprint;
 use super::schema_change::SchemaChange;
@@ -195,7 +195,7 @@ impl Engine {
                 live,
                 same_definition: live.fingerprint == fingerprint,
                 view_stands: facts.view_change == ViewChange::Replace,
-                given_up: self.was_given_up(session, name).await?,
+                given_up_bytes: self.control.given_up_bytes(&**session, name, LOADS_WITHOUT_A_TRY).await?,
             }),
             None => None,
         };
@@ -209,13 +209,6 @@ impl Engine {
         plan.warnings.extend(warnings);
         self.check_disk(&plan)?;
         Ok(Decided { plan, source, mapping, when_loaded, fingerprint, live, changes: choice.changes })
-    }
-
-    /// Whether the table has been loaded for so few times since an attempt to change it in place was given up that it is
-    /// not tried again.
-    async fn was_given_up(&self, session: &Session, name: &TableName) -> Result<bool> {
-        let loads = self.control.loads_since_given_up(&**session, name, LOADS_BEFORE_NEXT_TRY).await?;
-        Ok((1..LOADS_BEFORE_NEXT_TRY).contains(&loads))
     }
 
     #[allow(clippy::too_many_arguments, reason = "each is one source of facts for the plan")]

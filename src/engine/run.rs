@@ -165,9 +165,6 @@ impl Engine {
         if member.pipeline.mode == Mode::Incremental {
             return Err(not_incremental(member.pipeline, error.detail()).because(error));
         }
-        if error.code() == Code::NotIncremental {
-            self.control.note_given_up(&**session, member.held.run).await?;
-        }
         let reason = format!("{}, but {}", decided.plan.reason, error.detail());
         decided.turn_to_load(reason);
         self.check_disk_of_whole(&mut decided)?;

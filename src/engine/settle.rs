@@ -2,6 +2,7 @@
 
 use crate::domain::{Code, Error, Generation, Pipeline, Result, RunMode, RunOutcome, RunState};
 use crate::observe::Event;
+use crate::postgres::{Doing, Session};
 
 use super::group::not_published;
 use super::run::{Member, Stopped};
@@ -76,10 +77,7 @@ impl Engine {
         if [RunState::Succeeded, RunState::Skipped].iter().any(|state| run.state == state.as_str()) {
             return run.to_outcome(&pipeline.name).map(Some);
         }
-        // What was to be merged into the live generation.
-        if let Some(live) = self.control.published(&*session, &pipeline.name).await? {
-            self.destination.discard_staged(&*session, live.generation).await?;
-        }
+        self.discard_staged(&mut session, member).await?;
         // Only what this run made, and nobody has ever seen, is its to drop.
         let Some(generation) = run.generation.map(Generation) else { return Ok(None) };
         let seen = self.control.generation(&*session, generation).await?.is_some_and(|one| one.published_at.is_some());
@@ -87,6 +85,21 @@ impl Engine {
             self.drop_own(&mut session, &pipeline.name, generation).await?;
         }
         Ok(None)
+    }
+
+    /// Empties the tables of what was to be merged into the live generation. They are those of any run of the pipeline: only
+    /// the holder of its lease may.
+    async fn discard_staged(&self, session: &mut Session, member: Member<'_>) -> Result<()> {
+        let doing = "discard what was staged";
+        let transaction = session.transaction().await.doing(doing)?;
+        let Some(live) = self.control.published(&transaction, &member.pipeline.name).await? else { return Ok(()) };
+        self.destination.discard_staged(&transaction, live.generation).await?;
+        match self.control.fence(&transaction, &member.held.lease).await {
+            Ok(()) => transaction.commit().await.doing(doing),
+            // Whoever has it now empties them before it stages anything.
+            Err(error) if error.code() == Code::LeaseLost => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Old generations go once the new one is published: trouble with that is told, and the next run tries again.

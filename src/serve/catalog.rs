@@ -26,6 +26,9 @@ const POLL: Duration = Duration::from_secs(1);
 /// The longest one reading may take, and after which time without any the map is deaf.
 const SILENCE: Duration = Duration::from_secs(2);
 
+/// How long the lists of changed keys may take of one reading: after many publishes at once the map goes before.
+const LISTS: Duration = Duration::from_millis(500);
+
 /// The longest that making the connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -244,7 +247,8 @@ impl Follower {
         Ok(())
     }
 
-    /// What the cache needs to follow the tables from one map to the next. Where that cannot be read, it begins anew.
+    /// What the cache needs to follow the tables from one map to the next. Where that cannot be read, or not soon enough, it
+    /// begins anew.
     async fn changes<'t>(
         &self,
         session: &Session,
@@ -252,10 +256,12 @@ impl Follower {
         now: &'t HashMap<String, Option<Arc<PublishedTable>>>,
     ) -> Vec<(&'t PublishedTable, Changed)> {
         let mut changes = Vec::with_capacity(now.len());
+        let began = Instant::now();
         for (name, table) in now.iter().filter_map(|(name, table)| Some((name, table.as_deref()?))) {
             let before = known.by_name.get(name).and_then(Option::as_deref).filter(|before| before.shows_as(table));
             let mut changed = Changed::All;
-            if let Some(before) = before.filter(|before| before.publish_no != table.publish_no && self.cache.is_on()) {
+            let is_asked = self.cache.is_on() && began.elapsed() < LISTS;
+            if let Some(before) = before.filter(|before| before.publish_no != table.publish_no && is_asked) {
                 let since = before.publish_no;
                 match self.control.changed_keys(session, &table.name, since, table.publish_no).await {
                     Ok(Some(hashes)) => changed = Changed::Keys { since, hashes },

@@ -194,36 +194,36 @@ impl Control {
             .doing("close runs that died")
     }
 
-    /// Notes of a run that it gave up changing the table in place.
-    pub async fn note_given_up(&self, client: &impl GenericClient, run: i64) -> Result<()> {
+    /// Notes of a run that it gave up changing the table in place, after it had read changes of so many bytes.
+    pub async fn note_given_up(&self, client: &impl GenericClient, run: i64, bytes: u64) -> Result<()> {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         client
-            .execute(&self.sql("UPDATE {control}.runs SET gave_up = true WHERE run = $1"), &[&run])
+            .execute(&self.sql("UPDATE {control}.runs SET given_up_bytes = $2 WHERE run = $1"), &[&run, &bytes])
             .await
             .doing("record that the run loads the table anew")?;
         Ok(())
     }
 
-    /// How many times in a row a table has been loaded since a run of it gave up changing it in place, that run included;
-    /// 0 where none did, or where one has been changed in place since. Counts to `most`.
-    pub async fn loads_since_given_up(
+    /// Changes of how many bytes turned out to be too many to be applied in place, where that was within the last `loads`
+    /// refreshes of the table, and it has been loaded anew each time since.
+    pub async fn given_up_bytes(
         &self,
         client: &impl GenericClient,
         pipeline: &TableName,
-        most: i64,
-    ) -> Result<i64> {
+        loads: i64,
+    ) -> Result<Option<u64>> {
         let rows = client
             .query(
                 &self.sql(
-                    "SELECT mode = 'snapshot', gave_up FROM {control}.runs WHERE pipeline = $1 AND state = 'succeeded' \
-                     AND mode <> 'noop' ORDER BY run DESC LIMIT $2",
+                    "SELECT mode = 'snapshot', given_up_bytes FROM {control}.runs WHERE pipeline = $1 \
+                     AND state = 'succeeded' AND mode <> 'noop' ORDER BY run DESC LIMIT $2",
                 ),
-                &[&pipeline.as_str(), &most],
+                &[&pipeline.as_str(), &loads],
             )
             .await
             .doing("read how the table was refreshed")?;
-        let loads = rows.iter().take_while(|row| row.get(0));
-        let given_up = loads.enumerate().find(|(_, row)| row.get(1));
-        Ok(given_up.map_or(0, |(since, _)| since as i64 + 1))
+        let mut loads = rows.iter().take_while(|row| row.get(0));
+        Ok(loads.find_map(|row| row.get::<_, Option<i64>>(1)).map(i64::unsigned_abs))
     }
 
     /// Draws the number of a new generation and writes it down, before its table is made.

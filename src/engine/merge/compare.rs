@@ -23,18 +23,17 @@ pub(super) struct Compared {
 }
 
 impl Engine {
-    /// Reads all changed rows and finds those that differ; gives up beyond `most` of them.
+    /// Reads all changed rows and finds those that differ; `None` beyond `most` of them.
     ///
     /// # Errors
-    /// [`Code::NotIncremental`] where too many rows differ or one cannot be followed; that of a row that cannot be
-    /// stored; those of the source.
+    /// [`Code::NotIncremental`] where a row cannot be followed; that of a row that cannot be stored; those of the source.
     pub(super) async fn compare_changes(
         &self,
         pipeline: &Pipeline,
         changes: &Arc<Changed>,
         mapping: &Mapping,
         most: u64,
-    ) -> Result<Compared> {
+    ) -> Result<Option<Compared>> {
         let budget = self.run_budget();
         let workers = self.streams(changes.size().bytes);
         let stopped = |error| Error::internal("a reader stopped").because(error);
@@ -69,9 +68,11 @@ impl Engine {
             return Err(error);
         }
         let ledger = Arc::into_inner(ledger).ok_or_else(|| Error::internal("a reader outlives its scan"))?;
-        let mut net = spawn_blocking(move || ledger.settle(workers, most)).await.map_err(stopped)??;
-        net.unchanged += same;
-        Ok(Compared { net, rows_read: totals.rows_yielded(), bytes_read: totals.bytes_read() })
+        let settled = spawn_blocking(move || ledger.settle(workers, most)).await.map_err(stopped)??;
+        Ok(settled.map(|mut net| {
+            net.unchanged += same;
+            Compared { net, rows_read: totals.rows_yielded(), bytes_read: totals.bytes_read() }
+        }))
     }
 }
 

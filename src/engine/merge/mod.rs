@@ -31,8 +31,9 @@ use super::plan::Decided;
 use super::reading::{Reading, of_one_state};
 use super::run::{Member, Prepared, Work};
 
-/// The largest share of a table's rows, one in so many, that is changed in place: beyond it, loading anew costs less.
-const SHARE_MAX: u64 = 5;
+/// The largest share of a table's rows, one in so many, that is changed in place, once it is known which they are: beyond
+/// it, loading anew costs less, as measured (docs/refresh.md).
+const SHARE_MAX: u64 = 10;
 /// Fewer rows than that are always changed in place.
 const ALWAYS_UP_TO: u64 = 1_000;
 /// Bytes of the budget for each row that differs: its place, while the places of all are put together.
@@ -74,7 +75,7 @@ impl Engine {
             if decided.extends()
                 && let Work::Keep(decided) = std::mem::replace(work, Work::Confirm)
             {
-                *work = self.extend_alone(session, decided).await?;
+                *work = self.extend_alone(session, pipeline, decided).await?;
             }
             return Ok(());
         };
@@ -85,7 +86,10 @@ impl Engine {
             None
         } else {
             let most = most_changes(decided.live()?).min(self.run_budget() / BYTES_PER_DIFFERENCE);
-            let compared = self.compare_changes(pipeline, changes, &decided.mapping, most).await?;
+            let Some(compared) = self.compare_changes(pipeline, changes, &decided.mapping, most).await? else {
+                self.control.note_given_up(&**session, member.held.run, changes.size().bytes).await?;
+                return Err(Error::new(Code::NotIncremental, format!("more than {most} rows differ")));
+            };
             outcome.rows.read = compared.rows_read;
             outcome.rows.unchanged = compared.net.unchanged;
             outcome.bytes_read = compared.bytes_read;

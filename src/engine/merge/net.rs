@@ -99,14 +99,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// Cancels equal rows, with that many threads. Blocks.
+    /// Cancels equal rows, with that many threads; `None` where more than `most` rows differ. Blocks.
     ///
     /// # Errors
-    /// [`Code::NotIncremental`] where more than `most` rows differ; [`Code::UnreadableFile`] where a temporary file
-    /// fails.
-    pub(super) fn settle(self, threads: usize, most: u64) -> Result<Net> {
+    /// [`Code::UnreadableFile`] where a temporary file fails.
+    pub(super) fn settle(self, threads: usize, most: u64) -> Result<Option<Net>> {
         let (next, differing) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let settle_some = || -> Result<Net> {
+        let settle_some = || -> Result<Option<Net>> {
             let mut net = Net::default();
             while let Some(partition) = self.partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let mut partition = std::mem::take(&mut *partition.lock().unwrap_or_else(PoisonError::into_inner));
@@ -115,26 +114,26 @@ impl Ledger {
                 cancel(&mut partition.entries, &mut net);
                 let added = net.gone.len() + net.come.len() - before;
                 if differing.fetch_add(added, Ordering::Relaxed) + added > usize::try_from(most).unwrap_or(usize::MAX) {
-                    return Err(Error::new(Code::NotIncremental, format!("more than {most} rows differ")));
+                    return Ok(None);
                 }
             }
-            Ok(net)
+            Ok(Some(net))
         };
-        let parts: Vec<Result<Net>> = std::thread::scope(|scope| {
+        let parts: Vec<Result<Option<Net>>> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(settle_some)).collect();
             let joined = threads.into_iter().map(|thread| thread.join());
             joined.map(|part| part.unwrap_or_else(|_| Err(Error::internal("comparing rows panicked")))).collect()
         });
         let mut net = Net::default();
         for part in parts {
-            let part = part?;
+            let Some(part) = part? else { return Ok(None) };
             net.gone.extend(part.gone);
             net.come.extend(part.come);
             net.unchanged += part.unchanged;
         }
         net.gone.sort_unstable();
         net.come.sort_unstable();
-        Ok(net)
+        Ok(Some(net))
     }
 }
 
@@ -229,7 +228,7 @@ mod tests {
             }
         }
         writer.finish().unwrap();
-        ledger.settle(threads, u64::MAX).unwrap()
+        ledger.settle(threads, u64::MAX).unwrap().unwrap()
     }
 
     proptest! {
@@ -274,6 +273,6 @@ mod tests {
             writer.add(u128::from(row) << 64, RowPlace::from_bits(row), false).unwrap();
         }
         writer.finish().unwrap();
-        assert_eq!(ledger.settle(2, 99).unwrap_err().code(), Code::NotIncremental);
+        assert!(ledger.settle(2, 99).unwrap().is_none());
     }
 }

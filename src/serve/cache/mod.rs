@@ -179,10 +179,10 @@ impl Cache {
         }
     }
 
-    /// A lookup for this state of a table told at this moment of another publish of the same generation.
+    /// A lookup for this state of a table told at this moment of another publish, of the same generation or a later one.
     pub(super) fn answered(&self, table: &PublishedTable, publish_no: i64, generation: i64, at: Instant) {
         if let Some(held) = self.lock().tables.get_mut(table.name.as_str())
-            && held.generation == generation
+            && held.generation <= generation
             && held.answered < publish_no
         {
             (held.answered, held.answered_at) = (publish_no, at);

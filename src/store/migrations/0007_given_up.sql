@@ -1,3 +1,3 @@
--- Whether the run began to change the table in place and had to load it anew after all: the next ones do not try again
--- at once.
-ALTER TABLE {control}.runs ADD COLUMN gave_up boolean NOT NULL DEFAULT false;
+-- How many bytes of changes the run read to find that more rows differ than are changed in place; null where it did not
+-- come to that. The next runs do not read as much again at once.
+ALTER TABLE {control}.runs ADD COLUMN given_up_bytes bigint;
