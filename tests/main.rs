@@ -49,6 +49,7 @@ mod serve_cache;
 mod serve_formats;
 mod serve_http;
 mod serve_json;
+mod serve_openapi;
 mod serve_pages;
 mod serve_publish;
 mod source_delta;

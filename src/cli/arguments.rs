@@ -74,7 +74,7 @@ pub(super) enum Command {
     Pin(NameArgs),
     /// End a table: its view, its generations, its entry in the API.
     Drop(DropArgs),
-    /// Print a JSON Schema for editors.
+    /// Print a JSON Schema for editors, or the OpenAPI document of the read API.
     Schema(SchemaArgs),
     /// Check Postgres, privileges, disk and lake access, and say what to do.
     Doctor(DoctorArgs),
@@ -217,7 +217,7 @@ pub(super) struct SchemaArgs {
     pub(super) of: SchemaOf,
 }
 
-/// What a JSON Schema can be printed of.
+/// What a schema can be printed of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum SchemaOf {
     /// A pipeline file.
@@ -226,4 +226,6 @@ pub(super) enum SchemaOf {
     Project,
     /// The contract of a table, in `schemas/tables/`.
     Table,
+    /// The read API with every published table, as it is now.
+    Openapi,
 }

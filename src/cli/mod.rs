@@ -155,7 +155,7 @@ async fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<(), Ended>
         Command::Verify(args) => verify::run(&context, args).await,
         Command::Pin(args) => pin::run(&context, args).await,
         Command::Drop(args) => drop::run(&context, args).await,
-        Command::Schema(args) => schema::run(&context, args),
+        Command::Schema(args) => schema::run(&context, args).await,
         Command::Doctor(args) => doctor::run(&context, args).await,
     }
 }

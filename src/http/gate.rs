@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use uuid::Uuid;
@@ -91,6 +91,11 @@ pub async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -
         Ok(()) => next.run(request).await,
         Err(error) => (gate.refuse)(&error),
     };
+    if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
+        // What was wrong has been logged where it was noticed.
+        let request = id.to_str().unwrap_or_default();
+        tracing::error!(request, api = gate.api.section(), "a request was answered with 500");
+    }
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }

@@ -23,7 +23,7 @@ pub enum Format {
 
 impl Format {
     /// All, the one that is given to whoever does not mind first.
-    const ALL: [Format; 5] = [Format::Json, Format::JsonStrings, Format::Ndjson, Format::Csv, Format::Arrow];
+    pub(super) const ALL: [Format; 5] = [Format::Json, Format::JsonStrings, Format::Ndjson, Format::Csv, Format::Arrow];
 
     /// The media type without parameters, and what else it is known as.
     fn names(self) -> &'static [&'static str] {
@@ -32,6 +32,14 @@ impl Format {
             Format::Ndjson => &["application/x-ndjson", "application/ndjson"],
             Format::Csv => &["text/csv"],
             Format::Arrow => &["application/vnd.apache.arrow.stream"],
+        }
+    }
+
+    /// The media type as clients ask for it.
+    pub(super) fn media_type(self) -> &'static str {
+        match self {
+            Format::JsonStrings => "application/json; numbers=string",
+            _ => self.names()[0],
         }
     }
 
@@ -157,7 +165,7 @@ pub(super) enum Encoding {
 
 impl Encoding {
     /// All, the cheapest for what it saves first.
-    const ALL: [Encoding; 3] = [Encoding::Zstd, Encoding::Brotli, Encoding::Gzip];
+    pub(super) const ALL: [Encoding; 3] = [Encoding::Zstd, Encoding::Brotli, Encoding::Gzip];
 
     pub(super) fn name(self) -> &'static str {
         match self {

@@ -120,6 +120,16 @@ impl Catalog {
         }
     }
 
+    /// The tables that are served, in the order of their names; `None` before the first reading.
+    pub(super) fn served(&self) -> Option<Vec<Arc<PublishedTable>>> {
+        self.silence()?;
+        let tables = self.shared.tables.load();
+        let mut served: Vec<_> =
+            tables.by_name.values().flatten().filter(|table| table.policy.enabled).cloned().collect();
+        served.sort_unstable_by(|one, other| one.name.as_str().cmp(other.name.as_str()));
+        Some(served)
+    }
+
     /// Reads the map again; true when that worked. The reading begins after the call.
     pub(super) async fn refresh(&self) -> bool {
         let (caller, answer) = oneshot::channel();

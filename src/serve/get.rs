@@ -1,8 +1,15 @@
-//! One question without a server: the command line's `get`.
+//! What the command line asks without a server: `get` and `schema openapi`.
 
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::cache::Cache;
+use super::catalog::Catalog;
+use super::openapi::{Bounds, document};
 use super::reader::{Asked, Reader};
 use super::request::Question;
-use crate::domain::{Limits, Result, Schemas};
+use crate::domain::{Code, Error, Limits, Result, Schemas};
 use crate::postgres::{Connector, Purpose};
 
 /// Answers one question by the code that answers it over HTTP, and gives the same bytes.
@@ -19,4 +26,20 @@ pub async fn lookup_once(
     connector.connect(Purpose::Control, "lakegate get").await?.close().await;
     let limits = Limits { connections: 1, cache_memory: 0, ..limits.clone() };
     Reader::start(connector, schemas, &limits)?.answer(Asked::One(question)).await.body.map(|body| body.bytes)
+}
+
+/// The document that the read API serves as `/v1/openapi.json`, of what is published now.
+///
+/// # Errors
+/// Whatever keeps Postgres from being reached; [`Code::Unavailable`] where what is published cannot be read.
+pub async fn describe_once(connector: &Connector, schemas: &Schemas, limits: &Limits) -> Result<Value> {
+    connector.connect(Purpose::Control, "lakegate schema").await?.close().await;
+    let catalog = Catalog::start(connector.clone(), schemas.clone(), Arc::new(Cache::new(0)));
+    catalog.refresh().await;
+    let unread = || {
+        Error::new(Code::Unavailable, "what is published cannot be read")
+            .hint("run `lakegate sync` first, or see `lakegate doctor`")
+    };
+    let tables = catalog.served().ok_or_else(unread)?;
+    Ok(document(&tables, Bounds::of(limits)))
 }

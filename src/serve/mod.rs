@@ -5,6 +5,7 @@
 //!                                            ├─ lookup    whole keys: queue → one statement for all that wait
 //!                                            └─ page      key prefixes, with cursors
 //!                           reply ← envelope ← json       binary rows → JSON
+//!                 openapi   what all of this promises, made of the catalogue; docs, a page to read and try it
 //! ```
 //!
 //! What an answer claims about itself (its publish) is returned by the very statement that read its rows, so it never
@@ -17,14 +18,17 @@ mod cache;
 mod calendar;
 mod catalog;
 mod compress;
+mod content;
 mod csv;
 mod cursor;
+mod docs;
 mod envelope;
 mod get;
 mod json;
 mod key;
 mod lookup;
 mod numeric;
+mod openapi;
 mod page;
 mod queue;
 mod reader;
@@ -37,6 +41,6 @@ mod statement;
 mod table;
 
 pub use accept::Format;
-pub use get::lookup_once;
+pub use get::{describe_once, lookup_once};
 pub use request::Question;
 pub use server::{BoundServer, ServeSettings, serve};

@@ -11,10 +11,12 @@ use super::accept::Format;
 use super::batch::Keys;
 use super::cache::{Cache, Kept, Look};
 use super::catalog::{Catalog, Found, Readiness};
+use super::content::Content;
 use super::cursor::Cursor;
 use super::envelope::Next;
 use super::key::Key;
 use super::lookup::{Lookups, unavailable};
+use super::openapi::{Bounds, Contract};
 use super::page::{PageQuery, Pages, too_many_bytes};
 use super::queue::{self, Unanswered};
 use super::request::{BatchQuestion, Question};
@@ -39,6 +41,7 @@ pub(super) struct Reader {
     cache: Arc<Cache>,
     lookups: Lookups,
     pages: Pages,
+    contract: Contract,
     batches: Semaphore,
     page_max: u32,
     batch_keys_max: u32,
@@ -106,14 +109,16 @@ impl Reader {
         let for_pages = (limits.connections / 4).max(1);
         let for_lookups = limits.connections.saturating_sub(for_pages).max(1);
         let cache = Arc::new(Cache::new(limits.cache_memory));
+        let bounds = Bounds::of(limits);
         Ok(Reader {
             catalog: Catalog::start(connector.clone(), schemas.clone(), Arc::clone(&cache)),
             lookups: Lookups::start(connector, &cache, for_lookups, limits.statement_timeout),
             pages: Pages::new(connector, schemas, &cache, for_pages, limits.statement_timeout)?,
             cache,
+            contract: Contract::new(bounds),
             batches: Semaphore::new(MAX_BATCHES),
-            page_max: limits.page_max.max(1),
-            batch_keys_max: limits.batch_keys_max,
+            page_max: bounds.page_max,
+            batch_keys_max: bounds.batch_keys_max,
             deadline: limits.statement_timeout + GRACE,
         })
     }
@@ -125,6 +130,16 @@ impl Reader {
 
     pub(super) fn readiness(&self) -> Readiness {
         self.catalog.readiness()
+    }
+
+    /// What is promised of the published tables, and whether it is told although nobody knows whether it still holds.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`] before the published tables were read for the first time.
+    pub(super) async fn contract(&self) -> Result<(Arc<Content>, bool)> {
+        let deaf = self.catalog.is_deaf();
+        let tables = self.catalog.served().ok_or_else(|| unavailable("what is published cannot be read"))?;
+        Ok((self.contract.about(tables).await?, deaf))
     }
 
     /// A place among the batches that are read and answered at a time.

@@ -26,10 +26,10 @@ const NEXT: HeaderName = HeaderName::from_static("lakegate-next");
 const MISSING: HeaderName = HeaderName::from_static("lakegate-missing");
 
 /// Marks what comes from the cache while Postgres does not answer.
-const STALE: HeaderName = HeaderName::from_static("lakegate-stale");
+pub(super) const STALE: HeaderName = HeaderName::from_static("lakegate-stale");
 
 /// A client may keep an answer, but asks each time whether it still holds.
-const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
+pub(super) const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// The response to a question that is asked by GET or HEAD; 304 where the client has this very content.
 pub(super) async fn tagged(answer: Answer, request: &HeaderMap) -> Response {
@@ -79,7 +79,7 @@ pub(super) async fn untagged(mut answer: Answer, request: &HeaderMap) -> Respons
 }
 
 /// How an answer of so many bytes is compressed; `None` = not at all.
-fn encoding(bytes: usize, request: &HeaderMap) -> Option<Encoding> {
+pub(super) fn encoding(bytes: usize, request: &HeaderMap) -> Option<Encoding> {
     Encoding::of(request).filter(|_| bytes >= MIN_BYTES)
 }
 
@@ -105,7 +105,7 @@ fn about(response: &mut Response, answer: &Answer) {
 }
 
 /// The tag of the same content in other bytes.
-fn weak(tag: &HeaderValue) -> HeaderValue {
+pub(super) fn weak(tag: &HeaderValue) -> HeaderValue {
     HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()).unwrap_or(HeaderValue::from_static("W/none"))
 }
 
@@ -131,7 +131,8 @@ pub(super) fn json(body: impl Into<Body>) -> Response {
     response
 }
 
-fn status(code: Code) -> StatusCode {
+/// The status of an answer with this error.
+pub(super) fn status(code: Code) -> StatusCode {
     match code {
         Code::TableNotFound | Code::RowNotFound | Code::NoSuchRoute => StatusCode::NOT_FOUND,
         Code::BadKey | Code::UnknownColumn | Code::BadParameter | Code::BadBody => StatusCode::BAD_REQUEST,
@@ -148,7 +149,7 @@ fn status(code: Code) -> StatusCode {
 
 /// A hash of the content. The same content has the same tag on every replica of one build; another build may hash
 /// otherwise, which costs its clients one full answer.
-fn entity_tag(format: Format, body: &[u8]) -> HeaderValue {
+pub(super) fn entity_tag(format: Format, body: &[u8]) -> HeaderValue {
     let mut hasher = DefaultHasher::new();
     hasher.write_u8(format as u8);
     hasher.write(body);
@@ -157,7 +158,7 @@ fn entity_tag(format: Format, body: &[u8]) -> HeaderValue {
 }
 
 /// Whether `If-None-Match` names this tag; weak tags compare equal to strong ones here.
-fn matches(request: &HeaderMap, tag: &[u8]) -> bool {
+pub(super) fn matches(request: &HeaderMap, tag: &[u8]) -> bool {
     let values =
         request.get_all(IF_NONE_MATCH).into_iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     values.map(<[u8]>::trim_ascii).any(|known| known == b"*" || known.strip_prefix(b"W/").unwrap_or(known) == tag)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::get;
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::accept::{Format, body_is_json};
 use super::batch::read_body;
 use super::catalog::Readiness;
+use super::docs;
 use super::reader::{Answer, Asked, Reader};
 use super::reply;
 use super::request::{BatchQuestion, Question, max_staleness};
@@ -41,9 +42,13 @@ pub(super) fn router(reader: Arc<Reader>, gate: Arc<Gate>) -> Router {
         .route("/v1/{table}/", get(rows))
         .route("/v1/{table}/_batch", get(rows).post(batch))
         .route("/v1/{table}/{*key}", get(rows))
+        .route("/v1/openapi.json", get(contract))
         .route("/readyz", get(ready))
         .with_state(reader)
         .route("/livez", get(live))
+        .route("/docs", get(docs::page))
+        .route("/docs/page.css", get(docs::style))
+        .route("/docs/page.js", get(docs::script))
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(gate, pass))
@@ -114,6 +119,20 @@ fn refused(reader: &Reader, path: &str, error: Error) -> Answer {
     Answer { table: reader.known(name), body: Err(error), stale: false }
 }
 
+/// What is promised of every table. No table has this name.
+async fn contract(State(reader): State<Arc<Reader>>, headers: HeaderMap) -> Response {
+    match reader.contract().await {
+        Ok((content, stale)) => {
+            let mut response = content.reply(&headers).await;
+            if stale {
+                response.headers_mut().insert(reply::STALE, HeaderValue::from_static("true"));
+            }
+            response
+        }
+        Err(error) => reply::refusal(&error),
+    }
+}
+
 async fn live() -> Response {
     reply::json(r#"{"status":"live"}"#)
 }
@@ -132,7 +151,7 @@ async fn ready(State(reader): State<Arc<Reader>>) -> Response {
 
 async fn no_such_route() -> Response {
     let error = Error::new(Code::NoSuchRoute, "nothing is served under this path");
-    reply::refusal(&error.hint("rows are under /v1/TABLE/KEY"))
+    reply::refusal(&error.hint("rows are under /v1/TABLE/KEY, and /docs describes them"))
 }
 
 async fn method_not_allowed(request: Request) -> Response {

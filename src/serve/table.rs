@@ -11,7 +11,9 @@ use chrono::SecondsFormat;
 use super::json::RowShape;
 use super::key::{Key, KeyColumn};
 use super::statement::{self, Query, Values};
-use crate::domain::{Code, Column, ColumnType, Error, Generation, Result, Schemas, ServePolicy, TableName};
+use crate::domain::{
+    Code, Column, ColumnType, Error, Generation, Result, Schemas, ServePolicy, TableName, TableSchema,
+};
 use crate::store::ServedTable;
 
 /// Bytes of a row, as JSON, that are assumed before the first row of a table was seen.
@@ -34,6 +36,8 @@ pub(super) struct PublishedTable {
     pub(super) about: Vec<(HeaderName, HeaderValue)>,
     /// How long clients may keep an answer, where the policy says so.
     pub(super) cache_control: Option<HeaderValue>,
+    /// All columns with what is known of them.
+    pub(super) schema: TableSchema,
     /// The key's columns, in order; hidden ones included.
     pub(super) key: Vec<KeyColumn>,
     /// How the table is served.
@@ -101,6 +105,7 @@ impl PublishedTable {
             source_version,
             about,
             cache_control,
+            schema,
             key,
             policy,
             read,
@@ -122,6 +127,11 @@ impl PublishedTable {
             && self.read == other.read
             && self.shown == other.shown
             && self.key == other.key
+    }
+
+    /// The columns that are shown, in their order.
+    pub(super) fn shown_columns(&self) -> impl Iterator<Item = &Column> {
+        self.schema.columns.iter().filter(|column| !self.policy.hide.contains(&column.name))
     }
 
     /// Indexes of the shown columns with these names, in this order.
@@ -219,7 +229,7 @@ pub(super) mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::domain::{ScalarType, TableSchema};
+    use crate::domain::ScalarType;
 
     fn column(name: &str, ty: ScalarType) -> Column {
         let (name, ty) = (name.to_owned(), ColumnType::Scalar(ty));

@@ -26,6 +26,11 @@ impl Reply {
         })
     }
 
+    /// The names of the headers, in small letters.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        self.head.lines().skip(1).filter_map(|line| Some(line.split_once(':')?.0.to_ascii_lowercase()))
+    }
+
     /// The body as JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))

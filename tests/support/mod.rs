@@ -4,6 +4,7 @@ pub(crate) mod delta_log;
 pub(crate) mod history;
 pub(crate) mod http;
 pub(crate) mod items;
+pub(crate) mod json_schema;
 pub(crate) mod lake;
 pub(crate) mod lake_tables;
 pub(crate) mod leftovers;
