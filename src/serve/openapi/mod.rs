@@ -68,6 +68,8 @@ pub(super) fn document(tables: &[Arc<PublishedTable>], bounds: Bounds) -> Value 
             "description": DESCRIPTION,
         },
         "servers": [{"url": "/", "description": "The server that this document is of."}],
+        // Whoever reaches the address may ask.
+        "security": [],
         "tags": tags,
         "paths": paths,
         "components": {

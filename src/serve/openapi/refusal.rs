@@ -150,7 +150,10 @@ pub(super) fn miss() -> Value {
 pub(super) fn components(responses: &mut Map<String, Value>) {
     for refusal in ALL {
         let mut response = json!({"description": refusal.description(), "headers": headers(refusal.headers())});
-        responses.insert(refusal.head_name(), response.clone());
+        let by_head = [OF_ROW, OF_PAGE, OF_ROW_OR_PAGE, OF_PAGE_OF_TEXT, OF_STATE].into_iter().flatten();
+        if by_head.into_iter().any(|one| one.name == refusal.name) {
+            responses.insert(refusal.head_name(), response.clone());
+        }
         if !refusal.codes.is_empty() {
             response["content"] =
                 json!({"application/json": {"schema": refusal.schema(), "example": refusal.example()}});
