@@ -58,15 +58,15 @@ impl Way {
         columns: Option<&FollowedColumns>,
         files: &Arc<[KnownFile]>,
     ) -> Found {
-        // The files have the columns that they had: one that was not taken has values.
-        if columns.is_some_and(|columns| !columns.added.is_empty()) {
-            return Found::Unknown("columns are taken that were not taken before".to_owned());
-        }
         if self.from.as_ref().is_some_and(|from| *from != version.version) {
             return Found::Unknown(NOT_KEPT.to_owned());
         }
         let added = match &self.step {
             Step::Unknown(why) => return Found::Unknown(why.clone()),
+            // The files have the columns that they had: one that was not taken has values.
+            Step::Added(_) if columns.is_some_and(|columns| !columns.added.is_empty()) => {
+                return Found::Unknown("columns are taken that were not taken before".to_owned());
+            }
             Step::Added(added) => added.iter().filter_map(|&index| files.get(index)),
         };
         let files: Vec<_> = added.map(|file| (file.data_file(), Side::After)).collect();
