@@ -9,13 +9,10 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::leftovers;
-use crate::support::live_items::{Items, Live};
+use crate::support::live_items::{COPYING, Items, Live};
 use crate::support::process::Process;
 use crate::support::project::{ProjectFolder, Ran, eventually};
 use crate::support::sales::Sales;
-
-const COPYING: &str = "SELECT true FROM pg_stat_activity WHERE datname = current_database() \
-    AND application_name = 'lakegate copy' AND query LIKE 'COPY%' LIMIT 1";
 
 /// A table that is loaded, and a row more in the lake.
 async fn loaded(further: &str) -> (Items, Live) {
@@ -31,13 +28,6 @@ async fn loaded(further: &str) -> (Items, Live) {
     (items, live)
 }
 
-/// A sync that stays in its copy until it is told to end.
-async fn copying(items: &Items) -> Process {
-    let sync = items.start_sync(&[], &[("FAILPOINTS", "during_copy=pause")]);
-    eventually("the copy", async || items.holds(COPYING).await).await;
-    sync
-}
-
 /// `lakegate cancel`: what it prints.
 async fn cancel(project: &ProjectFolder, arguments: &[&str]) -> Ran {
     let arguments: Vec<&str> = ["cancel", "--output", "json"].iter().chain(arguments).copied().collect();
@@ -45,19 +35,13 @@ async fn cancel(project: &ProjectFolder, arguments: &[&str]) -> Ran {
 }
 
 async fn assert_cancelled(items: &Items, ran: &Ran, old: Live) {
-    assert_eq!(ran.code, Some(1), "{ran:?}");
-    let outcome = ran.json().remove(0);
-    assert_eq!((&outcome["state"], &outcome["error"]["code"]), (&"cancelled".into(), &"LG7005".into()), "{ran:?}");
-    assert_eq!(items.last_run().await, ("cancelled".to_owned(), "LG7005".to_owned()));
-    assert_eq!(items.live().await, old);
-    assert_eq!(items.tables().await.len(), 1, "the live generation");
-    items.assert_nothing_left("the cancelling").await;
+    items.assert_cancelled(ran, 1, "LG7005", old).await;
 }
 
 #[tokio::test]
 async fn a_run_in_its_copy_ends_by_a_word_from_another_process() {
     let (items, old) = loaded("").await;
-    let sync = copying(&items).await;
+    let sync = items.sync_in_its_copy().await;
     let record = cancel(&items.project, &["items"]).await.ok().json().remove(0);
     let run = items.sql().await.query_one("SELECT max(run) FROM lakegate.runs", &[]).await.unwrap().get::<_, i64>(0);
     assert_eq!(record, json!({"pipeline": "items", "run": run, "state": "cancelled"}));
@@ -71,7 +55,7 @@ async fn a_run_in_its_copy_ends_by_a_word_from_another_process() {
 #[tokio::test]
 async fn people_are_told_that_the_run_has_ended() {
     let (items, _) = loaded("").await;
-    let sync = copying(&items).await;
+    let sync = items.sync_in_its_copy().await;
     let ran = items.project.run(&["cancel", "items"]).await.ok();
     assert!(ran.stdout.starts_with("items: run 2 is cancelled; "), "{ran:?}");
     let ran = sync.end().await;
@@ -126,7 +110,7 @@ async fn a_run_that_waits_for_the_lock_of_its_publish_ends_too() {
 #[tokio::test]
 async fn a_sync_that_has_joined_a_cancelled_run_says_so() {
     let (items, old) = loaded("").await;
-    let first = copying(&items).await;
+    let first = items.sync_in_its_copy().await;
     let second = Process::start(items.project.command(&["sync", "items"]));
     second.says("joins the run of process").await;
     cancel(&items.project, &["items"]).await.ok();

@@ -7,12 +7,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::http;
-use crate::support::live_items::{Items, Live};
-use crate::support::process::Process;
+use crate::support::live_items::{COPYING, Items, Live};
 use crate::support::project::{Ran, eventually};
-
-const COPYING: &str = "SELECT true FROM pg_stat_activity WHERE datname = current_database() \
-    AND application_name = 'lakegate copy' AND query LIKE 'COPY%' LIMIT 1";
 
 /// A table that is loaded, and a row more in the lake.
 async fn loaded() -> (Items, Live) {
@@ -23,28 +19,15 @@ async fn loaded() -> (Items, Live) {
     (items, live)
 }
 
-/// A sync that stays in its copy until it is told to end.
-async fn copying(items: &Items) -> Process {
-    let sync = items.start_sync(&[], &[("FAILPOINTS", "during_copy=pause")]);
-    eventually("the copy", async || items.holds(COPYING).await).await;
-    sync
-}
-
 async fn assert_cancelled(items: &Items, ran: &Ran, old: Live) {
-    assert_eq!(ran.code, Some(130), "{ran:?}");
-    let outcome = ran.json().remove(0);
-    assert_eq!((&outcome["state"], &outcome["error"]["code"]), (&"cancelled".into(), &"LG5008".into()));
-    assert_eq!(items.last_run().await, ("cancelled".to_owned(), "LG5008".to_owned()));
-    assert_eq!(items.live().await, old);
-    assert_eq!(items.tables().await.len(), 1, "the live generation");
-    items.assert_nothing_left("the interruption").await;
+    items.assert_cancelled(ran, 130, "LG5008", old).await;
 }
 
 #[tokio::test]
 async fn a_signal_during_the_copy_ends_the_sync_as_cancelled() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let (items, old) = loaded().await;
-        let sync = copying(&items).await;
+        let sync = items.sync_in_its_copy().await;
         sync.signal(signal);
         assert_cancelled(&items, &sync.end().await, old).await;
         assert_eq!(items.sync().await["state"], "succeeded");
@@ -92,7 +75,7 @@ async fn ctrl_c_while_waiting_for_another_process_leaves_that_one_alone() {
 #[tokio::test]
 async fn a_second_ctrl_c_does_not_wait_for_the_tidying_up() {
     let (items, old) = loaded().await;
-    let sync = copying(&items).await;
+    let sync = items.sync_in_its_copy().await;
     // The tidying up waits for the row of the run.
     let mut blocker = items.sql().await;
     let lock = blocker.transaction().await.unwrap();

@@ -1,7 +1,7 @@
 //! Configuration: YAML files and environment variables → a validated [`Project`].
 //!
-//! [`load`] reads `lakegate.yaml`, the pipeline files and the contracts of their tables, and either returns the whole project or every problem of
-//! every file, each with its place. What stands where decides: a pipeline's own key, else the `LAKEGATE_DEFAULTS_…`
+//! [`load`] reads `lakegate.yaml`, the pipeline files and the contracts of their tables, and either returns the whole
+//! project or every problem of every file, each with its place. What stands where decides: a pipeline's own key, else the `LAKEGATE_DEFAULTS_…`
 //! variable, else `defaults` in `lakegate.yaml`, else the built-in default; for the project's settings the
 //! `LAKEGATE_…` variable, else the file, else the built-in default.
 //!

@@ -10,13 +10,6 @@ use crate::postgres::{Doing, quote};
 
 use super::{Destination, column_list, unused};
 
-/// The hash of a row in SQL, over columns of a table that goes by the name `t`.
-#[derive(Debug, Clone)]
-pub struct MergeSql {
-    /// The hash.
-    pub row_hash: String,
-}
-
 /// Rows and the sum of their hashes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
@@ -40,7 +33,8 @@ pub struct Merged {
 }
 
 impl Destination {
-    /// Applies what is staged. `going` says whether any key is.
+    /// Applies what is staged. `row_hash` is the hash of a row in SQL, over columns of a table that goes by the name `t`;
+    /// `going` says whether any key is staged.
     ///
     /// # Errors
     /// A unique violation where a row comes whose key is there and does not go, and others of the server.
@@ -50,10 +44,10 @@ impl Destination {
         name: &TableName,
         generation: Generation,
         schema: &TableSchema,
-        sql: &MergeSql,
+        row_hash: &str,
         going: bool,
     ) -> Result<Merged> {
-        let merge = self.merge_statements(name, generation, schema, sql);
+        let merge = self.merge_statements(name, generation, schema, row_hash);
         let doing = "merge changed rows";
         let mut merged = Merged::default();
         if going {
@@ -75,14 +69,14 @@ impl Destination {
         name: &TableName,
         generation: Generation,
         schema: &'a TableSchema,
-        sql: &'a MergeSql,
+        row_hash: &'a str,
     ) -> Statements<'a> {
         Statements {
             table: self.table(name, generation),
             coming: self.coming_rows(generation),
             going: self.going_keys(generation),
             schema,
-            row_hash: &sql.row_hash,
+            row_hash,
         }
     }
 

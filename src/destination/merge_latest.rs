@@ -10,7 +10,7 @@ use crate::domain::{Code, Error, Generation, Result, TableName, TableSchema};
 use crate::postgres::{Doing, quote};
 
 use super::duplicates::tied_rows;
-use super::merge::{MergeSql, Statements, same_key, written};
+use super::merge::{Statements, same_key, written};
 use super::{Destination, Merged, Written, unused};
 
 /// What a merge by age did.
@@ -38,10 +38,10 @@ impl Destination {
         name: &TableName,
         generation: Generation,
         schema: &TableSchema,
-        sql: &MergeSql,
+        row_hash: &str,
         latest_by: &str,
     ) -> Result<MergedLatest> {
-        let merge = self.merge_statements(name, generation, schema, sql);
+        let merge = self.merge_statements(name, generation, schema, row_hash);
         let ages = Ages { merge: &merge, column: quote(latest_by) };
         let doing = "merge the newest rows";
         let staged = written(&transaction.query_one(&ages.staged(), &[]).await.doing(doing)?);

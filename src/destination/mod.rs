@@ -26,7 +26,7 @@ pub use changed_keys::changed_key_sql;
 pub use checks::{BrokenRow, CheckedRows, CheckedTable, ReturnedRows, RowRule, SharedValues};
 pub use copy::{CopyInput, CopyStream, CopyTarget};
 pub use duplicates::Deduplicated;
-pub use merge::{MergeSql, Merged, Written};
+pub use merge::{Merged, Written};
 pub use merge_latest::MergedLatest;
 pub use preflight::{Dependent, Facts};
 pub use retire::Retired;

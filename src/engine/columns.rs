@@ -99,11 +99,7 @@ impl Engine {
     /// As a plan's.
     pub async fn columns_to_pin(&self, pipeline: &Pipeline) -> Result<TableSchema> {
         let session = self.control_session().await?;
-        let published = if self.prepared { self.control.published(&*session, &pipeline.name).await? } else { None };
-        let live = match published {
-            Some(published) => self.control.generation(&*session, published.generation).await?,
-            None => None,
-        };
+        let live = if self.prepared { self.control.live_generation(&*session, &pipeline.name).await? } else { None };
         let source = self.open_source(pipeline, None, None).await?;
         let mut mapping = self.map_columns(pipeline, &source).await?;
         if let Some(live) = live {

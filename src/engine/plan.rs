@@ -180,16 +180,12 @@ impl Engine {
         source: Arc<Source>,
     ) -> Result<Decided> {
         let name = &pipeline.name;
-        let published = if self.prepared { self.control.published(&**session, name).await? } else { None };
-        let live = match &published {
-            Some(published) => self.control.generation(&**session, published.generation).await?,
-            None => None,
-        };
+        let live = if self.prepared { self.control.live_generation(&**session, name).await? } else { None };
         let fingerprint = fingerprint(pipeline);
         let taken = self.take_columns(pipeline, &source, live.as_ref()).await?;
         let schema = &taken.mapping.schema;
         check_names_of_columns(pipeline, schema)?;
-        let facts = self.destination.preflight(session, name, schema, &pipeline.grants, published.is_some()).await?;
+        let facts = self.destination.preflight(session, name, schema, &pipeline.grants, live.is_some()).await?;
         let standing = match &live {
             Some(live) => Some(Published {
                 live,

@@ -23,7 +23,8 @@ impl Engine {
     /// as they are, and are paused with it.
     ///
     /// # Errors
-    /// [`Code::NothingPublished`]; [`Code::GenerationNotFound`] when nothing of the kind is kept; whatever stops the load of an old version.
+    /// [`Code::NothingPublished`]; [`Code::GenerationNotFound`] when nothing of the kind is kept; whatever stops the load of
+    /// an old version.
     pub async fn rollback(
         &self,
         pipeline: &Pipeline,
@@ -108,10 +109,7 @@ impl Engine {
             rows: RowCounts { inserted: kept.rows.unsigned_abs(), ..RowCounts::default() },
             ..RunOutcome::begun(name, held.run, RunMode::Snapshot, reason)
         };
-        let live = match self.control.published(&**session, name).await? {
-            Some(published) => self.control.generation(&**session, published.generation).await?,
-            None => None,
-        };
+        let live = self.control.live_generation(&**session, name).await?;
         let publication = Publication {
             schema: kept.schema,
             replaces: live.map(|live| live.schema),

@@ -99,11 +99,7 @@ impl Engine {
     }
 
     async fn live(&self, client: &tokio_postgres::Client, pipeline: &Pipeline) -> Result<LoadedGeneration> {
-        let published = self.control.published(client, &pipeline.name).await?;
-        let live = match published {
-            Some(published) => self.control.generation(client, published.generation).await?,
-            None => None,
-        };
+        let live = self.control.live_generation(client, &pipeline.name).await?;
         let live = live.ok_or_else(|| {
             Error::new(Code::NothingPublished, format!("`{}` has never been published", pipeline.name))
                 .hint(format!("load it: lakegate sync {}", pipeline.name))

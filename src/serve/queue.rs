@@ -83,7 +83,8 @@ pub(super) struct Batch {
 }
 
 impl Queue {
-    /// Joins those who wait for a key of a table: its line, or a batch with this key that is on its way. The receiver gets the answer; dropping it leaves the line.
+    /// Joins those who wait for a key of a table: its line, or a batch with this key that is on its way. The receiver gets
+    /// the answer; dropping it leaves the line.
     ///
     /// # Errors
     /// [`Code::Overloaded`] when too many wait for this table already.

@@ -193,6 +193,25 @@ impl Control {
         row.as_ref().map(from_row).transpose()
     }
 
+    /// The generation that is published under a name, if anything is.
+    pub async fn live_generation(
+        &self,
+        client: &impl GenericClient,
+        name: &TableName,
+    ) -> Result<Option<LoadedGeneration>> {
+        let row = client
+            .query_opt(
+                &self.sql(&format!(
+                    "SELECT {COLUMNS} FROM {{control}}.generations \
+                     WHERE generation = (SELECT generation FROM {{control}}.published WHERE name = $1)"
+                )),
+                &[&name.as_str()],
+            )
+            .await
+            .doing("read the live generation")?;
+        row.as_ref().map(from_row).transpose()
+    }
+
     /// What was kept with the live generation of a table to tell what changed in its source since.
     pub async fn source_record(&self, client: &impl GenericClient, name: &TableName) -> Result<Option<Vec<u8>>> {
         let row = client

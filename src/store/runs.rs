@@ -384,8 +384,8 @@ impl Control {
     }
 
     /// Removes runs that nobody looks for any more, with their rejected rows: those that found nothing to do after a day,
-    /// all others after ninety days. Of each pipeline the newest hundred stay and the last that did not fail, and whatever says of a table in
-    /// Postgres whose it is. Returns how many went.
+    /// all others after ninety days. Of each pipeline the newest hundred stay and the last that did not fail, and whatever
+    /// says of a table in Postgres whose it is. Returns how many went.
     pub async fn prune_history(&self, client: &impl GenericClient) -> Result<u64> {
         client
             .execute(

@@ -9,7 +9,7 @@ use super::lake::LakeTable;
 use super::leftovers;
 use super::postgres::{TestCluster, TestDatabase};
 use super::process::Process;
-use super::project::{ProjectFolder, eventually};
+use super::project::{ProjectFolder, Ran, eventually};
 
 /// A project with one pipeline, `items`, keyed by `id`.
 pub(crate) struct Items {
@@ -35,6 +35,10 @@ pub(crate) struct Catalogs {
     pub(crate) rows: [i64; 3],
     pub(crate) bytes: [i64; 3],
 }
+
+/// That a sync copies rows.
+pub(crate) const COPYING: &str = "SELECT true FROM pg_stat_activity WHERE datname = current_database() \
+    AND application_name = 'lakegate copy' AND query LIKE 'COPY%' LIMIT 1";
 
 const CATALOGS: [&str; 3] = ["pg_class", "pg_attribute", "pg_depend"];
 
@@ -120,6 +124,24 @@ impl Items {
     /// A sync that has stopped itself, as a hung process does, at a failpoint.
     pub(crate) async fn sync_stopped_at(&self, failpoint: &str) -> Process {
         self.start_sync(&[], &[("LAKEGATE_TEST_STOP_AT", failpoint)]).stopped().await
+    }
+
+    /// A sync that stays in its copy until it is told to end.
+    pub(crate) async fn sync_in_its_copy(&self) -> Process {
+        let sync = self.start_sync(&[], &[("FAILPOINTS", "during_copy=pause")]);
+        eventually("the copy", async || self.holds(COPYING).await).await;
+        sync
+    }
+
+    /// That a sync has ended as cancelled, for the reason of this code, and left things as they were.
+    pub(crate) async fn assert_cancelled(&self, ran: &Ran, exit: i32, code: &str, old: Live) {
+        assert_eq!(ran.code, Some(exit), "{ran:?}");
+        let outcome = ran.json().remove(0);
+        assert_eq!((&outcome["state"], &outcome["error"]["code"]), (&"cancelled".into(), &code.into()), "{ran:?}");
+        assert_eq!(self.last_run().await, ("cancelled".to_owned(), code.to_owned()));
+        assert_eq!(self.live().await, old);
+        assert_eq!(self.tables().await.len(), 1, "the live generation");
+        self.assert_nothing_left("the end of the run").await;
     }
 
     /// A sync in the midst of its index build, which goes on only when the session that is returned with it ends: the

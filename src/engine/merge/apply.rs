@@ -3,7 +3,7 @@
 use tokio_postgres::Transaction;
 use tokio_postgres::error::SqlState;
 
-use crate::destination::{MergeSql, Merged, MergedLatest};
+use crate::destination::{Merged, MergedLatest};
 use crate::domain::{Code, Error, OnBadRow, Result, RunOutcome};
 use crate::encode::hash_sql;
 use crate::postgres::{Session, quote, sqlstate};
@@ -35,19 +35,19 @@ impl Engine {
         let Member { pipeline, held, .. } = member;
         let (name, schema, live) = (&pipeline.name, decided.schema(), decided.live()?);
         let generation = live.generation;
-        let sql = MergeSql { row_hash: hash_sql(schema, quote) };
+        let row_hash = hash_sql(schema, quote);
         fail::fail_point!(crate::failpoint::BEFORE_MERGE);
         let latest_by = pipeline.on_duplicate_key.latest_by();
         let merged = match latest_by {
             None => {
                 let going = staged.going > 0;
-                let merged = self.destination.merge(&*transaction, name, generation, schema, &sql, going).await?;
+                let merged = self.destination.merge(&*transaction, name, generation, schema, &row_hash, going).await?;
                 check(name.as_str(), staged, &merged)?;
                 merged
             }
             Some(column) => {
                 let latest =
-                    self.destination.merge_latest(&*transaction, name, generation, schema, &sql, column).await?;
+                    self.destination.merge_latest(&*transaction, name, generation, schema, &row_hash, column).await?;
                 check_latest(name.as_str(), staged, &latest)?;
                 outcome.rows.deduplicated = latest.left_out;
                 latest.merged
