@@ -63,6 +63,24 @@ impl Destination {
         Ok(merged)
     }
 
+    /// Takes the rows that come as they are already, and the keys of those, off what is staged: a row whose key goes and
+    /// that equals the one that is there, byte for byte. Returns them.
+    ///
+    /// # Errors
+    /// Those of the server.
+    pub async fn unstage_same(
+        &self,
+        client: &impl GenericClient,
+        name: &TableName,
+        generation: Generation,
+        schema: &TableSchema,
+        row_hash: &str,
+    ) -> Result<Written> {
+        let merge = self.merge_statements(name, generation, schema, row_hash);
+        let same = client.query_one(&merge.unstage_same(), &[]).await.doing("leave out rows that are there already")?;
+        Ok(written(&same))
+    }
+
     /// The statements of a merge into a generation.
     pub(super) fn merge_statements<'a>(
         &self,
@@ -123,6 +141,19 @@ impl Statements<'_> {
         format!("EXISTS (SELECT FROM {} AS g WHERE {})", self.going, same_key(self.schema, "g", "n"))
     }
 
+    fn unstage_same(&self) -> String {
+        let Statements { table, coming, going, schema, row_hash } = self;
+        let (t_n, g_n, n_g) = (same_key(schema, "t", "n"), same_key(schema, "g", "n"), same_key(schema, "n", "g"));
+        let key = key_list(schema, "n");
+        let (same, hash) = (same_row(schema, "t", "n"), unused("hash", schema));
+        format!(
+            "WITH same AS (DELETE FROM {coming} AS n USING {going} AS g, {table} AS t WHERE {g_n} AND {t_n} AND {same} \
+                 RETURNING {key}, {row_hash} AS {hash}), \
+             stays AS (DELETE FROM {going} AS g USING same AS n WHERE {n_g}) \
+             SELECT count(*), coalesce(sum({hash}), 0)::text FROM same"
+        )
+    }
+
     /// The rows that go, before they do.
     fn gone(&self) -> String {
         let Statements { table, going, row_hash, .. } = self;
@@ -171,6 +202,16 @@ pub(super) fn same_key(schema: &TableSchema, a: &str, b: &str) -> String {
         format!("{a}.{name} = {b}.{name}")
     });
     equal.collect::<Vec<_>>().join(" AND ")
+}
+
+/// That two rows are the same byte for byte: `=` takes -0.0 for 0.0, and 1.0 for 1.00.
+pub(super) fn same_row(schema: &TableSchema, a: &str, b: &str) -> String {
+    let row = |table: &str| {
+        let columns = schema.columns.iter().map(|column| format!("{table}.{}", quote(&column.name)));
+        // The cast keeps the parser from comparing column by column, which this operator is not for.
+        format!("ROW({})::record", columns.collect::<Vec<_>>().join(", "))
+    };
+    format!("{} *= {}", row(a), row(b))
 }
 
 fn key_list(schema: &TableSchema, table: &str) -> String {

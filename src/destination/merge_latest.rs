@@ -10,7 +10,7 @@ use crate::domain::{Code, Error, Generation, Result, TableName, TableSchema};
 use crate::postgres::{Doing, quote};
 
 use super::duplicates::tied_rows;
-use super::merge::{Statements, same_key, written};
+use super::merge::{Statements, same_key, same_row, written};
 use super::{Destination, Merged, Written, unused};
 
 /// What a merge by age did.
@@ -104,11 +104,11 @@ impl Ages<'_> {
         let Statements { table, coming, going, schema, .. } = self.merge;
         let (t_n, g_n) = (same_key(schema, "t", "n"), same_key(schema, "g", "n"));
         let (as_new, goes) = (self.as_new("t", "n"), self.as_new("g", "n"));
-        let (t_row, n_row) = (self.whole("t"), self.whole("n"));
+        let same_row = same_row(schema, "t", "n");
         self.shown_key(
             "n",
             &format!(
-                "FROM {coming} AS n JOIN {table} AS t ON {t_n} WHERE {as_new} AND {t_row} <> {n_row} \
+                "FROM {coming} AS n JOIN {table} AS t ON {t_n} WHERE {as_new} AND NOT {same_row} \
                  AND NOT EXISTS (SELECT FROM {going} AS g WHERE {g_n} AND {goes})"
             ),
         )
@@ -119,10 +119,8 @@ impl Ages<'_> {
         let Statements { table, coming, schema, .. } = self.merge;
         let same = same_key(schema, "t", "n");
         let (newer, as_new) = (self.newer("t", "n"), self.as_new("t", "n"));
-        let (t_row, n_row) = (self.whole("t"), self.whole("n"));
-        format!(
-            "DELETE FROM {coming} AS n USING {table} AS t WHERE {same} AND ({newer} OR ({as_new} AND {t_row} = {n_row}))"
-        )
+        let same_row = same_row(schema, "t", "n");
+        format!("DELETE FROM {coming} AS n USING {table} AS t WHERE {same} AND ({newer} OR ({as_new} AND {same_row}))")
     }
 
     /// The rows that are going to be replaced.
@@ -146,12 +144,6 @@ impl Ages<'_> {
 
     fn as_new(&self, a: &str, b: &str) -> String {
         format!("{a}.{0} IS NOT DISTINCT FROM {b}.{0}", self.column)
-    }
-
-    /// A row as text, which tells apart what `=` does not.
-    fn whole(&self, table: &str) -> String {
-        let columns = self.merge.schema.columns.iter().map(|column| format!("{table}.{}", quote(&column.name)));
-        format!("ROW({})::text", columns.collect::<Vec<_>>().join(", "))
     }
 
     fn first_of_key(&self) -> String {

@@ -4,7 +4,7 @@ use arrow_array::RecordBatch;
 
 use crate::domain::Result;
 use crate::encode::Mapping;
-use crate::source::{BatchPlace, ChangedRows, Gone, Narrowed, RowPlace, Scan, SourceSize};
+use crate::source::{BatchPlace, ChangedRows, Gone, Narrowed, Pick, RowPlace, Scan, SourceSize};
 use crate::transform::{Computed, RowWise};
 
 /// What changed in a source since it was loaded.
@@ -44,20 +44,30 @@ impl Changed {
         self.rows.narrow(most, workers, budget)
     }
 
-    /// Begins to read what `mapping` needs, with `picks` of the rows at these places alone. Returns the mapping for what
+    /// Whether the log names the rows one by one, see [`ChangedRows::are_marked`].
+    pub(super) fn are_marked(&self, most: u64) -> bool {
+        self.rows.are_marked(most)
+    }
+
+    /// Places of rows that went and of rows that came, see [`ChangedRows::split`].
+    pub(super) fn split(&self, places: Vec<RowPlace>) -> (Vec<RowPlace>, Vec<RowPlace>) {
+        self.rows.split(places)
+    }
+
+    /// Begins to read what `mapping` needs of these rows. Returns the mapping for what
     /// [`Changed::compute`] makes of the batches.
     pub(super) fn scan(
         &self,
         mapping: &Mapping,
-        picks: Option<&[RowPlace]>,
+        pick: Pick<'_>,
         workers: usize,
         budget: u64,
     ) -> Result<(Scan, Mapping)> {
         if let Some(transform) = &self.transform {
-            return Ok((self.rows.scan(transform.columns(), picks, workers, budget)?, mapping.clone()));
+            return Ok((self.rows.scan(transform.columns(), pick, workers, budget)?, mapping.clone()));
         }
         let columns: Vec<String> = mapping.schema.columns.iter().map(|column| column.source.clone()).collect();
-        let scan = self.rows.scan(&columns, picks, workers, budget)?;
+        let scan = self.rows.scan(&columns, pick, workers, budget)?;
         let mapping = mapping.bound_to(&scan.schema)?;
         Ok((scan, mapping))
     }

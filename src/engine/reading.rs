@@ -7,7 +7,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::domain::{Code, Result};
 use crate::encode::Mapping;
-use crate::source::{RowPlace, Scan, ScanTotals, ScanWorker, Source};
+use crate::source::{Pick, Scan, ScanTotals, ScanWorker, Source};
 use crate::transform::{SourceScans, Transform, TransformWorker};
 
 use super::changed::Changed;
@@ -57,19 +57,19 @@ enum Rows {
 }
 
 impl Reading {
-    /// Begins to read what `mapping` needs of changed rows, with `picks` of the rows at these places alone.
+    /// Begins to read what `mapping` needs of changed rows.
     pub(super) fn of_changes(
         changes: &Arc<Changed>,
         mapping: &Mapping,
-        picks: Option<&[RowPlace]>,
+        pick: Pick<'_>,
         workers: usize,
         budget: u64,
     ) -> Result<Reading> {
-        let (scan, mapping) = changes.scan(mapping, picks, workers, budget)?;
-        let rows = match picks {
-            Some(picks) => Rows::Picked(picks.len() as u64),
-            None if changes.may_leave_out() => Rows::Any,
-            None => Rows::Counted,
+        let (scan, mapping) = changes.scan(mapping, pick, workers, budget)?;
+        let rows = match pick {
+            Pick::At(places) => Rows::Picked(places.len() as u64),
+            _ if changes.may_leave_out() => Rows::Any,
+            Pick::All | Pick::Went | Pick::Came => Rows::Counted,
         };
         Ok(Reading::of_scan(scan, mapping, rows, |worker| Batches::Changed(worker, Arc::clone(changes))))
     }

@@ -19,8 +19,9 @@ use super::SourceSize;
 use super::columns::{FileColumn, Origin, Target};
 use super::data_file::DataFile;
 use super::failure::corrupt;
+use super::live_rows::Rows;
 use super::row_identity::{Narrowed, RowIdentity};
-use super::scan::{self, BatchPlace, Scan, Work};
+use super::scan::{self, BatchPlace, Scan, Wanted, Work};
 
 /// Why a source whose commits are not those that were loaded cannot be followed.
 pub const OTHER_HISTORY: &str = "the history of the source is another one than was loaded";
@@ -78,6 +79,19 @@ impl fmt::Debug for ChangedRows {
             .field("summary", &self.summary)
             .finish_non_exhaustive()
     }
+}
+
+/// Which changed rows are read.
+#[derive(Debug, Clone, Copy)]
+pub enum Pick<'a> {
+    /// Those that went and those that came.
+    All,
+    /// Those that went, where no change feed is among the files.
+    Went,
+    /// Those that came, where no change feed is among the files.
+    Came,
+    /// Those at these places, ascending.
+    At(&'a [RowPlace]),
 }
 
 /// What a format finds out about the way from one state to another.
@@ -184,6 +198,22 @@ impl ChangedRows {
         self.sides.iter().all(|side| *side == Side::After)
     }
 
+    /// Whether the log names the rows that went one by one, as deletion vectors do, and those that went and came are
+    /// `most` at most: then they are told without reading values.
+    pub fn are_marked(&self, most: u64) -> bool {
+        let rows = self.files.iter().zip(&self.sides).map(|(file, side)| match (side, &file.live) {
+            (Side::Before, Rows::Only(_)) | (Side::After, _) => file.live.most_of(file.rows),
+            (Side::Before | Side::PerRow, _) => None,
+        });
+        let rows: Option<Vec<u64>> = rows.collect();
+        rows.is_some_and(|rows| rows.into_iter().fold(0, u64::saturating_add) <= most)
+    }
+
+    /// Splits places into those of rows that went and those of rows that came, where no change feed is among the files.
+    pub fn split(&self, places: Vec<RowPlace>) -> (Vec<RowPlace>, Vec<RowPlace>) {
+        places.into_iter().partition(|place| self.sides.get(place.row_group().0) == Some(&Side::Before))
+    }
+
     /// Which rows may differ, where writers keep track of rows and those are at most `most`; else `None`. Reads what
     /// tells rows apart, and no values. Blocks.
     ///
@@ -193,17 +223,21 @@ impl ChangedRows {
         let Some(identity) = &self.identity else { return Ok(None) };
         let scan = || {
             let (store, address, files) = (Arc::clone(&self.store), Arc::clone(&self.address), Arc::clone(&self.files));
-            Ok(scan::start(Work { store, address, files, targets: identity.targets(), picks: None }, workers, budget))
+            Ok(scan::start(
+                Work { store, address, files, targets: identity.targets(), wanted: Wanted::All },
+                workers,
+                budget,
+            ))
         };
         identity.narrow(&self.sides, scan, usize::try_from(most).unwrap_or(usize::MAX))
     }
 
     /// Begins to read the rows of the named columns, in that order, and behind them, where a change feed is among the
-    /// files, what it says of each row. With `picks`, the rows at these places alone (ascending).
+    /// files, what it says of each row.
     ///
     /// # Errors
     /// [`crate::domain::Code::ColumnMissing`].
-    pub fn scan(&self, projection: &[String], picks: Option<&[RowPlace]>, workers: usize, budget: u64) -> Result<Scan> {
+    pub fn scan(&self, projection: &[String], pick: Pick<'_>, workers: usize, budget: u64) -> Result<Scan> {
         let mut targets: Vec<Target> =
             projection.iter().map(|name| super::target(&self.targets, name, &self.address)).collect::<Result<_>>()?;
         if self.sides.contains(&Side::PerRow) {
@@ -211,15 +245,25 @@ impl ChangedRows {
             let origin = Origin::File(FileColumn::by_name(&field));
             targets.push(Target { field, origin });
         }
-        let picks = picks.map(|places| {
-            let mut picks: HashMap<(usize, usize), Vec<u32>> = HashMap::new();
-            for place in places {
-                picks.entry(place.row_group()).or_default().push(place.row());
+        let wanted = match pick {
+            Pick::All => Wanted::All,
+            Pick::Went => self.files_of(Side::Before),
+            Pick::Came => self.files_of(Side::After),
+            Pick::At(places) => {
+                let mut rows: HashMap<(usize, usize), Vec<u32>> = HashMap::new();
+                for place in places {
+                    rows.entry(place.row_group()).or_default().push(place.row());
+                }
+                Wanted::Rows(rows)
             }
-            picks
-        });
+        };
         let (store, address, files) = (Arc::clone(&self.store), Arc::clone(&self.address), Arc::clone(&self.files));
-        Ok(scan::start(Work { store, address, files, targets, picks }, workers, budget))
+        Ok(scan::start(Work { store, address, files, targets, wanted }, workers, budget))
+    }
+
+    fn files_of(&self, side: Side) -> Wanted {
+        let files = self.sides.iter().enumerate().filter(|(_, of)| **of == side).map(|(index, _)| index);
+        Wanted::Files(files.collect())
     }
 
     /// Which rows of a batch went: all of them or none, or each as the batch says.

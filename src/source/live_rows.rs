@@ -25,6 +25,8 @@ pub(super) enum Rows {
 pub(super) struct Positions {
     /// How many, where the log says.
     pub(super) count: Option<u64>,
+    /// No more than that.
+    pub(super) most: u64,
     /// Fetches them, ascending. Blocks.
     pub(super) fetch: Box<dyn Fn() -> Result<Vec<u64>> + Send + Sync>,
 }
@@ -42,6 +44,14 @@ impl Rows {
             Rows::All => total,
             Rows::AllBut(positions) => Some(total?.saturating_sub(positions.count?)),
             Rows::Only(positions) => positions.count,
+        }
+    }
+
+    /// How many rows of a file of `total` rows these are at most, where the log says.
+    pub(super) fn most_of(&self, total: Option<u64>) -> Option<u64> {
+        match self {
+            Rows::Only(positions) => Some(positions.most),
+            Rows::All | Rows::AllBut(_) => self.count_of(total).or(total),
         }
     }
 

@@ -31,7 +31,7 @@ use crate::domain::{
     Code, DeltaSource, Error, ParquetSource, Result, SourcePin, SourceSpec, SourceVersion, StorageOptions,
 };
 
-pub use changes::{ChangedRows, Changes, FollowedColumns, Gone, OTHER_HISTORY, RowPlace};
+pub use changes::{ChangedRows, Changes, FollowedColumns, Gone, OTHER_HISTORY, Pick, RowPlace};
 pub use columns::{COMMENT, VARIANT};
 pub use object_store::{Location, open as open_location};
 pub use row_identity::Narrowed;
@@ -259,7 +259,7 @@ impl Source {
             }
         };
         let (store, address) = (Arc::clone(&self.location.store), Arc::clone(&self.address));
-        let work = scan::Work { store, address, files: Arc::clone(&self.files), targets, picks: None };
+        let work = scan::Work { store, address, files: Arc::clone(&self.files), targets, wanted: scan::Wanted::All };
         Ok(scan::start(work, workers, budget))
     }
 

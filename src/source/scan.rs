@@ -123,14 +123,19 @@ struct Shared {
     /// What the first worker to fail failed of.
     failure: OnceLock<Error>,
     queue: Queue,
-    /// Where only single rows are wanted.
-    picks: Option<Picks>,
+    wanted: Wanted,
     warned: AtomicBool,
 }
 
-/// Single rows to read: by file and row group, the rows counted among those of the row group that belong to what is
-/// read, ascending.
-pub(super) type Picks = HashMap<(usize, usize), Vec<u32>>;
+/// Which rows of the files are read, of those that belong to what is read.
+pub(super) enum Wanted {
+    /// All.
+    All,
+    /// Those of some files, by their index.
+    Files(Vec<usize>),
+    /// Single ones: by file and row group, counted among those of the row group, ascending.
+    Rows(HashMap<(usize, usize), Vec<u32>>),
+}
 
 /// What to read of which files.
 pub(super) struct Work {
@@ -139,18 +144,18 @@ pub(super) struct Work {
     pub(super) address: Arc<str>,
     pub(super) files: Arc<[DataFile]>,
     pub(super) targets: Vec<Target>,
-    /// Only these rows; all unless given.
-    pub(super) picks: Option<Picks>,
+    pub(super) wanted: Wanted,
 }
 
 /// Starts a scan with that many workers, which hold about `budget` bytes in all.
 pub(super) fn start(work: Work, workers: usize, budget: u64) -> Scan {
-    let Work { store, address, files, targets, picks } = work;
+    let Work { store, address, files, targets, wanted } = work;
     let workers = workers.max(1);
     let share = (budget / workers as u64).max(SHARE_MIN);
-    let mut by_size: Vec<usize> = match &picks {
-        None => (0..files.len()).collect(),
-        Some(picks) => picks.keys().map(|&(file, _)| file).collect::<BTreeSet<_>>().into_iter().collect(),
+    let mut by_size: Vec<usize> = match &wanted {
+        Wanted::All => (0..files.len()).collect(),
+        Wanted::Files(files) => files.clone(),
+        Wanted::Rows(rows) => rows.keys().map(|&(file, _)| file).collect::<BTreeSet<_>>().into_iter().collect(),
     };
     by_size.sort_by_key(|&index| files.get(index).map(|file| file.size));
     let queue =
@@ -166,7 +171,7 @@ pub(super) fn start(work: Work, workers: usize, budget: u64) -> Scan {
         cancel: cancel.clone(),
         failure: OnceLock::new(),
         queue,
-        picks,
+        wanted,
         warned: AtomicBool::new(false),
     });
     let target = (share / 8).clamp(BATCH_MIN, BATCH_MAX) as usize;
@@ -252,8 +257,10 @@ impl ScanWorker {
             match self.shared.queue.take(&self.shared.cancel)? {
                 None => return Ok(None),
                 Some(Step::RowGroup(file, row_group)) => {
-                    let picks = self.shared.picks.as_ref();
-                    let picked = picks.map(|picks| picks.get(&(file.index, row_group)).map_or(&[][..], Vec::as_slice));
+                    let picked = match &self.shared.wanted {
+                        Wanted::All | Wanted::Files(_) => None,
+                        Wanted::Rows(rows) => Some(rows.get(&(file.index, row_group)).map_or(&[][..], Vec::as_slice)),
+                    };
                     self.current = Some(RowGroupReader::open(file, row_group, picked, &self.size, self.fetch)?);
                 }
                 Some(Step::File(index, opening)) => {
@@ -290,8 +297,11 @@ impl Shared {
 
     /// Whether any row of a row group is to be read.
     fn wants(&self, file: &OpenFile, row_group: usize) -> bool {
-        file.live_rows(row_group) > 0
-            && self.picks.as_ref().is_none_or(|picks| picks.contains_key(&(file.index, row_group)))
+        let is_wanted = match &self.wanted {
+            Wanted::All | Wanted::Files(_) => true,
+            Wanted::Rows(rows) => rows.contains_key(&(file.index, row_group)),
+        };
+        is_wanted && file.live_rows(row_group) > 0
     }
 }
 

@@ -144,7 +144,7 @@ fn check(name: &str, staged: &Staged, merged: &Merged) -> Result<()> {
         )
         .hint("the published table is not what the source's history says; `lakegate sync --full` loads it anew"));
     }
-    if merged.gone.sum != staged.going_sum {
+    if staged.going_sum.is_some_and(|sum| sum != merged.gone.sum) {
         return Err(Error::new(
             Code::NotIncremental,
             format!("the {going} rows of `{name}` that were to go are not as the source had them"),

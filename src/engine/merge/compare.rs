@@ -1,4 +1,4 @@
-//! Which of the changed rows really differ: all of them are read and equal ones cancel out.
+//! Which of the changed rows really differ: they are read and equal ones cancel out.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use twox_hash::XxHash3_128;
 
 use crate::domain::{Code, Error, OnBadRow, Pipeline, Result};
 use crate::encode::{BadRow, BadRows, Mapping, RowEncoder};
-use crate::source::{RowPlace, ScanWorker};
+use crate::source::{Pick, RowPlace, ScanWorker};
 
 use super::super::Engine;
 use super::super::changed::Changed;
@@ -23,7 +23,7 @@ pub(super) struct Compared {
 }
 
 impl Engine {
-    /// Reads all changed rows and finds those that differ; `None` beyond `most` of them.
+    /// Reads the changed rows, or those at some places alone, and finds those that differ; `None` beyond `most` of them.
     ///
     /// # Errors
     /// [`Code::NotIncremental`] where a row cannot be followed; that of a row that cannot be stored; those of the source.
@@ -32,15 +32,14 @@ impl Engine {
         pipeline: &Pipeline,
         changes: &Arc<Changed>,
         mapping: &Mapping,
+        places: Option<Vec<RowPlace>>,
         most: u64,
     ) -> Result<Option<Compared>> {
         let budget = self.run_budget();
         let workers = self.streams(changes.size().bytes);
         let stopped = |error| Error::internal("a reader stopped").because(error);
-        let narrowing = Arc::clone(changes);
-        let narrowed = spawn_blocking(move || narrowing.narrow(most, workers, budget / 2)).await.map_err(stopped)??;
-        let (places, same) = narrowed.map_or((None, 0), |narrowed| (Some(narrowed.places), narrowed.same));
-        let (scan, mapping) = changes.scan(mapping, places.as_deref(), workers, budget / 2)?;
+        let pick = places.as_deref().map_or(Pick::All, Pick::At);
+        let (scan, mapping) = changes.scan(mapping, pick, workers, budget / 2)?;
         let places = places.map(Arc::new);
         let mapping = Arc::new(mapping);
         let ledger = Arc::new(Ledger::new(budget / 2));
@@ -69,10 +68,7 @@ impl Engine {
         }
         let ledger = Arc::into_inner(ledger).ok_or_else(|| Error::internal("a reader outlives its scan"))?;
         let settled = spawn_blocking(move || ledger.settle(workers, most)).await.map_err(stopped)??;
-        Ok(settled.map(|mut net| {
-            net.unchanged += same;
-            Compared { net, rows_read: totals.rows_yielded(), bytes_read: totals.bytes_read() }
-        }))
+        Ok(settled.map(|net| Compared { net, rows_read: totals.rows_yielded(), bytes_read: totals.bytes_read() }))
     }
 }
 

@@ -50,7 +50,7 @@ impl Engine {
         let (generation, schema) = (decided.live()?.generation, decided.schema());
         let latest = pipeline.on_duplicate_key.latest_by().and_then(|column| schema.position(column));
         self.destination.prepare_staging(session, generation, schema, latest).await?;
-        let staged = Staged { coming: Copied::default(), going: 0, going_sum: 0 };
+        let staged = Staged { coming: Copied::default(), going: 0, going_sum: None };
         Ok(Work::Merge(decided, Box::new(staged)))
     }
 }

@@ -1,7 +1,7 @@
 //! Refreshing in place: only the rows that differ reach Postgres, and one transaction brings them to the readers.
 //!
 //! ```text
-//! changed rows → compare (equal rows cancel out) → stage (rows that come, keys that go) → apply → publish
+//! changed rows → touched (equal rows cancel out) → stage (rows that come, keys that go) → apply → publish
 //! ```
 //!
 //! Whatever does not fit what the source's history says, the number of rows and their hashes before and after, ends the
@@ -11,24 +11,22 @@ mod apply;
 mod compare;
 mod extend;
 mod net;
+mod stage;
+mod touched;
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use tokio_postgres::Transaction;
 
-use crate::domain::{Code, Error, OnBadRow, Result, RunMode, RunOutcome};
-use crate::encode::Coverage;
+use crate::domain::{Code, Error, Result, RunMode, RunOutcome};
 use crate::observe::{Event, Stage};
 use crate::postgres::Session;
-use crate::source::RowPlace;
 use crate::store::{LoadedGeneration, PublishRow};
 
 use super::Engine;
-use super::changed::Changed;
-use super::copy::{Copied, CopyJob};
+use super::copy::Copied;
 use super::plan::Decided;
-use super::reading::{Reading, of_one_state};
+use super::reading::of_one_state;
 use super::run::{Member, Prepared, Work};
 
 /// The largest share of a table's rows, one in so many, that is changed in place, once it is known which they are: beyond
@@ -38,8 +36,6 @@ const SHARE_MAX: u64 = 10;
 const ALWAYS_UP_TO: u64 = 1_000;
 /// Bytes of the budget for each row that differs: its place, while the places of all are put together.
 const BYTES_PER_DIFFERENCE: u64 = 32;
-/// Rows for which one stream is enough.
-const ROWS_PER_STREAM: usize = 50_000;
 
 /// What has been staged.
 pub(super) struct Staged {
@@ -47,8 +43,14 @@ pub(super) struct Staged {
     pub(super) coming: Copied,
     /// How many keys go.
     pub(super) going: u64,
-    /// The sum of the hashes of the rows that go, as the source had them.
-    pub(super) going_sum: i128,
+    /// The sum of the hashes of the rows that go, as the source had them, where they were read whole.
+    pub(super) going_sum: Option<i128>,
+}
+
+impl Staged {
+    fn is_empty(&self) -> bool {
+        self.going == 0 && self.coming.rows_stored == 0
+    }
 }
 
 impl Engine {
@@ -82,33 +84,33 @@ impl Engine {
         outcome.coverage = 1.0;
         self.observer.observe(&pipeline.name, &Event::Entered(Stage::Copy));
         let copying = Instant::now();
-        let net = if changes.only_added() {
-            None
-        } else {
-            let most = most_changes(decided.live()?).min(self.run_budget() / BYTES_PER_DIFFERENCE);
-            let Some(compared) = self.compare_changes(pipeline, changes, &decided.mapping, most).await? else {
-                self.control.note_given_up(&**session, member.held.run, changes.size().bytes).await?;
-                return Err(Error::new(Code::NotIncremental, format!("more than {most} rows differ")));
-            };
-            outcome.rows.read = compared.rows_read;
-            outcome.rows.unchanged = compared.net.unchanged;
-            outcome.bytes_read = compared.bytes_read;
-            Some(compared.net)
+        let most = most_changes(decided.live()?).min(self.run_budget() / BYTES_PER_DIFFERENCE);
+        let Some(touched) = self.touched(pipeline, changes, &decided.mapping, most).await? else {
+            self.control.note_given_up(&**session, member.held.run, changes.size().bytes).await?;
+            return Err(Error::new(Code::NotIncremental, format!("more than {most} rows differ")));
         };
-        if net.as_ref().is_some_and(|net| net.gone.is_empty() && net.come.is_empty()) && !decided.extends() {
-            outcome.seconds.copy = copying.elapsed().as_secs_f64();
-            return Ok(());
+        outcome.rows.unchanged = touched.unchanged;
+        let mut staged = None;
+        if !touched.is_none() || decided.extends() {
+            let read = Box::pin(self.stage(session, member, decided, changes, &touched)).await;
+            staged = Some(of_one_state(&decided.source, read).await?);
         }
-        let (gone, come) = net.map_or((None, None), |net| (Some(net.gone), Some(net.come)));
-        let staged = Box::pin(self.stage(session, member, decided, changes, gone, come)).await;
-        let staged = of_one_state(&decided.source, staged).await?;
-        if outcome.rows.read == 0 {
-            outcome.rows.read = staged.coming.rows_read;
+        outcome.rows.read = touched.rows_read;
+        outcome.bytes_read = touched.bytes_read;
+        if let Some((staged, done)) = &staged {
+            // Rows that were compared have been counted.
+            if touched.rows_read == 0 {
+                outcome.rows.read = done.rows_read;
+            }
+            outcome.bytes_read += done.bytes_read;
+            outcome.bytes_copied = staged.coming.bytes_copied;
+            outcome.rows.unchanged += done.unchanged;
         }
-        outcome.bytes_read += staged.coming.bytes_read;
-        outcome.bytes_copied = staged.coming.bytes_copied;
         outcome.seconds.copy = copying.elapsed().as_secs_f64();
-        if let Work::Keep(decided) = std::mem::replace(work, Work::Confirm) {
+        // Nothing is left to be written where all that was staged is there already.
+        if let Some((staged, _)) = staged.filter(|(staged, _)| !staged.is_empty() || decided.extends())
+            && let Work::Keep(decided) = std::mem::replace(work, Work::Confirm)
+        {
             *work = Work::Merge(decided, Box::new(staged));
         }
         Ok(())
@@ -145,52 +147,6 @@ impl Engine {
         }
         outcome.checksum.clone_from(&live.checksum);
         Ok(())
-    }
-
-    /// Copies the rows that come, and the keys of those that go, into the staging tables. Without lists of places, all
-    /// rows come.
-    async fn stage(
-        &self,
-        session: &mut Session,
-        member: Member<'_>,
-        decided: &Decided,
-        changes: &Arc<Changed>,
-        gone: Option<Vec<RowPlace>>,
-        come: Option<Vec<RowPlace>>,
-    ) -> Result<Staged> {
-        let Member { pipeline, held, .. } = member;
-        let (live, schema) = (decided.live()?, decided.schema());
-        let latest = pipeline.on_duplicate_key.latest_by().and_then(|column| schema.position(column));
-        let (coming, going) = self.destination.prepare_staging(session, live.generation, schema, latest).await?;
-        let streams = |places: Option<&Vec<RowPlace>>| match places {
-            Some(places) => (places.len() / ROWS_PER_STREAM + 1).min(self.streams(u64::MAX)),
-            None => self.streams(changes.size().bytes),
-        };
-        let budget = self.run_budget();
-        let (mut going_keys, mut going_sum) = (0, 0);
-        if let Some(places) = gone.filter(|places| !places.is_empty()) {
-            let workers = streams(Some(&places));
-            // Whole rows are read and hashed; their keys are all that is sent.
-            let reading = Reading::of_changes(changes, &decided.mapping, Some(&places), workers, budget)?;
-            let reading = reading.keys_only(latest);
-            let job = CopyJob { pipeline, reading, target: going, coverage: Coverage::Full, rows_total: None };
-            let copied = Box::pin(self.copy_rows(job, OnBadRow::Fail, held)).await?;
-            (going_keys, going_sum) = (copied.rows_stored, copied.checksum.sum);
-        }
-        let workers = streams(come.as_ref());
-        let reading = Reading::of_changes(changes, &decided.mapping, come.as_deref(), workers, budget)?;
-        let rows_total = come.as_ref().map(|come| come.len() as u64);
-        let job = CopyJob { pipeline, reading, target: coming, coverage: Coverage::Full, rows_total };
-        let coming = Box::pin(self.copy_rows(job, OnBadRow::Fail, held)).await;
-        let coming = coming.map_err(|error| match pipeline.on_bad_row {
-            // Only a snapshot counts the rows that are left out.
-            OnBadRow::Reject { .. } if error.code().is_about_a_row() => Error::new(
-                Code::NotIncremental,
-                format!("rows that cannot be stored are among the changes: {}", error.detail()),
-            ),
-            _ => error,
-        })?;
-        Ok(Staged { coming, going: going_keys, going_sum })
     }
 }
 

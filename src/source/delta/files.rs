@@ -166,12 +166,14 @@ impl<'a> LoggedFiles<'a> {
         let count = u64::try_from(vector.cardinality).ok();
         let descriptor = self.descriptor(vector)?;
         let (engine, root) = (Arc::clone(&self.table.engine), self.table.root.clone());
-        Ok(Positions { count, fetch: Box::new(move || read_marked(&descriptor, engine.as_ref(), &root)) })
+        let most = count.unwrap_or(u64::MAX);
+        Ok(Positions { count, most, fetch: Box::new(move || read_marked(&descriptor, engine.as_ref(), &root)) })
     }
 
     /// The positions that one deletion vector marks and another, if there is one, does not.
     pub(super) fn newly_marked(&self, after: &LoggedVector, before: Option<&LoggedVector>) -> Result<Positions> {
         let Some(before) = before else { return self.marked(after) };
+        let most = u64::try_from(after.cardinality).unwrap_or(u64::MAX);
         let (after, before) = (self.descriptor(after)?, self.descriptor(before)?);
         let (engine, root) = (Arc::clone(&self.table.engine), self.table.root.clone());
         let fetch = move || {
@@ -180,7 +182,7 @@ impl<'a> LoggedFiles<'a> {
             after.retain(|position| before.binary_search(position).is_err());
             Ok(after)
         };
-        Ok(Positions { count: None, fetch: Box::new(fetch) })
+        Ok(Positions { count: None, most, fetch: Box::new(fetch) })
     }
 
     fn descriptor(&self, vector: &LoggedVector) -> Result<DeletionVectorDescriptor> {
