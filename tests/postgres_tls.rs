@@ -54,7 +54,7 @@ async fn connect(url: &str) -> Result<Session, Error> {
     connector.connect(Purpose::Sync, "lakegate tls").await
 }
 
-fn openssl(folder: &Path, arguments: &str) {
+pub(crate) fn openssl(folder: &Path, arguments: &str) {
     let mut command = Command::new("openssl");
     let output = command.args(arguments.split_whitespace()).current_dir(folder).output();
     let output = output.expect("tests of TLS need the program `openssl`: install the package of that name");

@@ -4,7 +4,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::{Error, Project, Result};
-use crate::serve::{self, ServeSettings};
+use crate::serve::{self, ReadMetrics, ServeSettings};
 
 use super::context::{Context, Opened};
 use super::up::start_logging;
@@ -20,19 +20,20 @@ pub(super) async fn run(context: &Context<'_>) -> Result<(), Ended> {
 }
 
 async fn serve_until(opened: &Opened, shutdown: CancellationToken) -> Result<()> {
-    let settings = serve_settings(&opened.project);
+    let settings = serve_settings(&opened.project, ReadMetrics::default());
     let server = serve::serve(settings, &opened.connector, shutdown).await?;
     tracing::info!(address = %server.addr, "the read API listens");
     ended(server.task, "the read API").await
 }
 
 /// What the read API needs of the project.
-pub(super) fn serve_settings(project: &Project) -> ServeSettings {
+pub(super) fn serve_settings(project: &Project, metrics: ReadMetrics) -> ServeSettings {
     ServeSettings {
         schemas: project.schemas.clone(),
         api: project.api.clone(),
         auth: project.auth,
         limits: project.limits.clone(),
+        metrics,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::domain::Result;
 use crate::http::{Api, Listener};
 use crate::observe::{RunMetrics, Several};
 use crate::schedule::{self, Slots};
-use crate::serve;
+use crate::serve::{self, ReadMetrics};
 
 use super::context::{Context, Opened};
 use super::serve::{ended, serve_settings};
@@ -29,11 +29,12 @@ async fn run_all(context: &Context<'_>, opened: &Opened, shutdown: CancellationT
     // Whoever has something to count adds it to this registry, before the admin API takes it.
     let mut registry = Registry::default();
     let observer = Several(vec![context.log(), Arc::new(RunMetrics::register(&mut registry))]);
+    let metrics = ReadMetrics::register(&mut registry);
     let engine = Arc::new(context.engine(opened, Arc::new(observer)).await?);
     let project = &opened.project;
     // Both addresses are taken before anything begins.
     let listener = Listener::bind(Api::Admin, project.admin.clone(), project.auth).await?;
-    let server = serve::serve(serve_settings(project), &opened.connector, shutdown.clone()).await?;
+    let server = serve::serve(serve_settings(project, metrics), &opened.connector, shutdown.clone()).await?;
     tracing::info!(address = %server.addr, "the read API listens");
     let slots = Slots::of(project);
     tracing::info!(address = %listener.addr(), "the admin API listens");

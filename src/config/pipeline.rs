@@ -10,11 +10,13 @@ use super::problem::{Place, Problem};
 use super::reader::{At, Reader, Setting, SettingPath};
 use super::schedule::{Timezone, When, schedule};
 use super::section::{choice, section};
-use super::settings::{self, DAY, GroupName, Indexes, KeyColumns, Names, Period, SECOND, Whole, Words};
+use super::settings::{
+    self, DAY, GroupName, Indexes, Instant, KeyColumns, Names, PageUrl, Period, SECOND, Whole, Words,
+};
 use super::yaml::{Node, Value};
 use crate::domain::{
-    Code, ColumnRules, Mode, OnBadRow, OnDuplicateKey, OnSchemaChange, Pipeline, ServePolicy, SourceSpec, TableName,
-    Verify,
+    Code, ColumnRules, Deprecation, Mode, OnBadRow, OnDuplicateKey, OnSchemaChange, Pipeline, ServePolicy, SourceSpec,
+    TableName, Verify,
 };
 
 section! {
@@ -68,9 +70,11 @@ section! {
         publish_timeout: Period<SECOND, { 30 * DAY }> = "1h",
         /// How the read API serves the table.
         serve: ServeKeys,
+        /// That the table is to go, as its clients are told by headers.
+        deprecated: DeprecatedKeys,
     }
     required [source, primary_key]
-    later [deprecated]
+    later []
 }
 
 section! {
@@ -88,6 +92,20 @@ section! {
     }
     required []
     later [rate_limit, roles, row_filter]
+}
+
+section! {
+    /// That the table is to go, as its clients are told by headers.
+    DeprecatedKeys, "`deprecated`" {
+        /// Since when it should not be used any more; when it was published last unless declared.
+        since: Instant,
+        /// When it will be gone.
+        sunset: Instant,
+        /// A page that says what to use instead.
+        link: PageUrl,
+    }
+    required []
+    later []
 }
 
 section! {
@@ -266,11 +284,20 @@ pub(super) fn read(node: &Node, file: &str, defaults: &Defaults, reader: &mut Re
             hide: serve.hide.map(|hide| hide.value.0).unwrap_or_default(),
             page_limit: serve.page_limit?.value.0 as u32,
             cache_ttl: serve.cache_ttl.map(|ttl| ttl.value.0.as_secs() as u32),
+            deprecated: keys.deprecated.map(|deprecated| deprecation(deprecated.value)),
         },
         file: PathBuf::from(file),
     };
     let schedule = of_schedule.or(of_group).unwrap_or(Place::Project);
     Some(Declared { pipeline, name: name.place, schedule })
+}
+
+fn deprecation(keys: DeprecatedKeys) -> Deprecation {
+    Deprecation {
+        since: keys.since.map(|since| since.value.0),
+        sunset: keys.sunset.map(|sunset| sunset.value.0),
+        link: keys.link.map(|link| link.value.0),
+    }
 }
 
 /// The name that a file gives its table.

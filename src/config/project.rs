@@ -1,6 +1,7 @@
 //! `lakegate.yaml` → the settings of a [`Project`](crate::domain::Project).
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value as Json, json};
@@ -10,9 +11,9 @@ use super::pipeline::Defaults;
 use super::reader::{At, Reader, Setting};
 use super::secret;
 use super::section::section;
-use super::settings::{self, Names, Period, SECOND, Size, Whole};
+use super::settings::{self, Names, Period, SECOND, Size, Whole, Words};
 use super::yaml::{Node, Value};
-use crate::domain::{Alerts, ApiSettings, Auth, Code, Limits, Schemas};
+use crate::domain::{Alerts, ApiSettings, Auth, Code, Limits, Schemas, TlsFiles};
 
 section! {
     /// A Lakegate project: the settings of the whole.
@@ -64,9 +65,23 @@ section! {
         listen: Listen = "127.0.0.1:8080",
         /// Host names accepted in the `Host` header besides the address itself and the loopback names.
         hosts: Names,
+        /// The files for TLS; without it HTTP is spoken in the open.
+        tls: TlsKeys,
     }
     required []
-    later [tls, cors]
+    later [cors]
+}
+
+section! {
+    /// Files in PEM form, relative to the project. When they change, they are read again.
+    TlsKeys, "`tls`" {
+        /// The certificate, followed by those that it was signed by.
+        certificate: Words,
+        /// Its key, not encrypted.
+        key: Words,
+    }
+    required [certificate, key]
+    later []
 }
 
 section! {
@@ -137,10 +152,12 @@ pub(super) fn settle(file: ProjectFile, reader: &mut Reader<'_>) -> Option<Proje
         api: ApiSettings {
             listen: api.listen?.value.0,
             hosts: api.hosts.map(|hosts| hosts.value.0).unwrap_or_default(),
+            tls: api.tls.and_then(|tls| tls_files(tls.value, reader.dir)),
         },
         admin: ApiSettings {
             listen: admin.listen?.value.0,
             hosts: admin.hosts.map(|hosts| hosts.value.0).unwrap_or_default(),
+            tls: None,
         },
         auth: file.auth.map_or(Auth::Unset, |auth| auth.value),
         alerts: file.alerts.and_then(|alerts| alerts.value.webhook).map(|url| Alerts { webhook: url.value.0 }),
@@ -154,6 +171,10 @@ pub(super) fn settle(file: ProjectFile, reader: &mut Reader<'_>) -> Option<Proje
             concurrent_runs: limits.concurrent_runs?.value.0 as u32,
         },
     })
+}
+
+fn tls_files(keys: TlsKeys, dir: &Path) -> Option<TlsFiles> {
+    Some(TlsFiles { certificate: dir.join(keys.certificate?.value.0), key: dir.join(keys.key?.value.0) })
 }
 
 /// The schemas, which must differ: the later one that is declared is reported.

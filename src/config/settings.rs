@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono::{DateTime, NaiveDate, NaiveTime};
 use serde_json::{Value as Json, json};
+use url::Url;
 
 use super::json_schema::{or_variable, text_schema};
 use super::reader::{Reader, Setting, alternatives, did_you_mean};
@@ -47,6 +49,14 @@ pub(super) struct KeyColumns(pub Vec<String>);
 /// Lists of columns, none of them repeated.
 #[derive(Debug, Clone)]
 pub(super) struct Indexes(pub Vec<Vec<String>>);
+
+/// An instant in milliseconds since 1970 UTC.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Instant(pub i64);
+
+/// The URL of a page that anybody may read, of ASCII alone.
+#[derive(Debug, Clone)]
+pub(super) struct PageUrl(pub String);
 
 /// Values by free names.
 #[derive(Debug, Clone)]
@@ -204,6 +214,56 @@ impl Setting for Words {
 
     fn schema() -> Json {
         json!({"type": "string", "minLength": 1})
+    }
+}
+
+impl Setting for Instant {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.scalar(node, "an instant")?;
+        let instant = DateTime::parse_from_rfc3339(&text.text).map(|instant| instant.timestamp_millis());
+        let date =
+            || text.text.parse::<NaiveDate>().map(|date| date.and_time(NaiveTime::MIN).and_utc().timestamp_millis());
+        match instant.or_else(|_| date()) {
+            Ok(millis) => Some(Instant(millis)),
+            Err(_) => {
+                let detail = format!("{} is not an instant", text.shown());
+                reader.invalid(
+                    &node.place,
+                    &detail,
+                    "write `2024-02-29T12:00:00Z`, with `Z` or an offset, or `2024-02-29`",
+                )
+            }
+        }
+    }
+
+    fn schema() -> Json {
+        let instant = json!({"type": "string", "format": "date-time"});
+        json!({"anyOf": [instant, or_variable(json!({"type": "string", "format": "date"}))]})
+    }
+}
+
+impl Setting for PageUrl {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.scalar(node, "a URL")?;
+        let url = Url::parse(&text.text).ok().filter(|url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.has_host()
+                && url.username().is_empty()
+                && url.password().is_none()
+        });
+        match url {
+            Some(url) => Some(PageUrl(url.into())),
+            // What is wrong may be that a secret stands in it.
+            None => reader.invalid(
+                &node.place,
+                "the value is not the URL of a page",
+                "write `https://host/path`, without credentials",
+            ),
+        }
+    }
+
+    fn schema() -> Json {
+        text_schema("^https?://")
     }
 }
 

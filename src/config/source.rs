@@ -1,13 +1,11 @@
 //! `source`: where rows come from.
 
-use chrono::{DateTime, NaiveDate, NaiveTime};
 use serde_json::{Value as Json, json};
 
-use super::json_schema::or_variable;
 use super::reader::{Reader, Setting};
 use super::secret;
 use super::section::section;
-use super::settings::{self, Whole, Words};
+use super::settings::{self, Instant, Whole, Words};
 use super::yaml::{Node, Value};
 use crate::domain::{Code, DeltaSource, ParquetSource, SourcePin, SourceSpec, StorageOptions};
 
@@ -110,35 +108,6 @@ fn parquet_source(keys: ParquetKeys) -> Option<SourceSpec> {
     let options = keys.options.map(|options| options.value.0).unwrap_or_default();
     let hive_partitioning = keys.hive_partitioning?.value;
     Some(SourceSpec::Parquet(ParquetSource { uri: keys.uri?.value.0, hive_partitioning, options }))
-}
-
-/// An instant in milliseconds since 1970 UTC.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Instant(i64);
-
-impl Setting for Instant {
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let text = reader.scalar(node, "an instant")?;
-        let instant = DateTime::parse_from_rfc3339(&text.text).map(|instant| instant.timestamp_millis());
-        let date =
-            || text.text.parse::<NaiveDate>().map(|date| date.and_time(NaiveTime::MIN).and_utc().timestamp_millis());
-        match instant.or_else(|_| date()) {
-            Ok(millis) => Some(Instant(millis)),
-            Err(_) => {
-                let detail = format!("{} is not an instant", text.shown());
-                reader.invalid(
-                    &node.place,
-                    &detail,
-                    "write `2024-02-29T12:00:00Z`, with `Z` or an offset, or `2024-02-29`",
-                )
-            }
-        }
-    }
-
-    fn schema() -> Json {
-        let instant = json!({"type": "string", "format": "date-time"});
-        json!({"anyOf": [instant, or_variable(json!({"type": "string", "format": "date"}))]})
-    }
 }
 
 /// Options of an object store, resolved.

@@ -91,6 +91,7 @@ codes! {
     WouldOverwrite = 1014, "A file is in the way", User, Never;
     UnknownPipeline = 1015, "No such pipeline", User, Never;
     AuthRequired = 1016, "An API needs authentication here", User, Never;
+    ApiTls = 1017, "TLS of an API cannot be used", User, Never;
 
     SourceNotFound = 2001, "The source does not exist", User, Never;
     SourceAccess = 2002, "The source refuses access", User, Never;

@@ -26,10 +26,10 @@ pub use duration::{DURATION_UNITS, parse_duration, spell_duration};
 pub use error::{Blame, Code, Error, Result, Retry};
 pub use generation::Generation;
 pub use pipeline::{
-    ColumnRules, ColumnSelection, DeltaSource, Mode, OnBadRow, OnDuplicateKey, OnSchemaChange, ParquetSource, Pipeline,
-    ServePolicy, SourcePin, SourceSpec, StorageOptions, Verify,
+    ColumnRules, ColumnSelection, DeltaSource, Deprecation, Mode, OnBadRow, OnDuplicateKey, OnSchemaChange,
+    ParquetSource, Pipeline, ServePolicy, SourcePin, SourceSpec, StorageOptions, Verify,
 };
-pub use project::{Alerts, ApiSettings, Auth, Limits, Project, Schemas};
+pub use project::{Alerts, ApiSettings, Auth, Limits, Project, Schemas, TlsFiles};
 pub use retry::{Backoff, NextTry, chance, next_try, passes_soon};
 pub use row_counts::RowCounts;
 pub use run::{RunMode, RunOutcome, RunState, StageSeconds};

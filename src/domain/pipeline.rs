@@ -237,4 +237,21 @@ pub struct ServePolicy {
     /// time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_ttl: Option<u32>,
+    /// That the table is to go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deprecated: Option<Deprecation>,
+}
+
+/// What clients are told of a table that is to go. Instants are milliseconds since 1970 UTC.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deprecation {
+    /// Since when it should not be used any more; `None` = it was not at the last publish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<i64>,
+    /// When it will be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sunset: Option<i64>,
+    /// The URL of a page that says what to use instead, of ASCII alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
 }

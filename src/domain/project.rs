@@ -51,6 +51,17 @@ pub struct ApiSettings {
     pub listen: SocketAddr,
     /// Host names accepted in the `Host` header besides the address itself and the loopback names.
     pub hosts: Vec<String>,
+    /// The files for TLS; `None` = there is none.
+    pub tls: Option<TlsFiles>,
+}
+
+/// What a listener shows for TLS, in PEM form. Files that change are read again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, followed by those that it was signed by.
+    pub certificate: PathBuf,
+    /// Its key, which is not encrypted.
+    pub key: PathBuf,
 }
 
 /// Who may use the APIs.

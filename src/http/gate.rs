@@ -143,7 +143,7 @@ mod tests {
     fn hosts(listen: &str, configured: &[&str]) -> Hosts {
         let bound: SocketAddr = listen.parse().unwrap();
         let hosts = configured.iter().map(ToString::to_string).collect();
-        Hosts::new(&ApiSettings { listen: bound, hosts }, bound)
+        Hosts::new(&ApiSettings { listen: bound, hosts, tls: None }, bound)
     }
 
     #[test]

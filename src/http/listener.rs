@@ -1,4 +1,4 @@
-//! The listener: HTTP/1 and HTTP/2 without TLS, bounded, and drained when it is told to end.
+//! The listener: HTTP/1 and HTTP/2, with TLS or without, bounded, and drained when it is told to end.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,10 +12,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutWriter;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -23,6 +26,7 @@ use crate::domain::{ApiSettings, Auth, Code, Error, Result};
 
 use super::Api;
 use super::gate::Gate;
+use super::tls;
 
 /// Connections at a time; further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 4096;
@@ -33,6 +37,9 @@ const MAX_HEAD_BYTES: usize = 32 << 10;
 
 /// How long a client may take to send a request's head, and be idle between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a client may take none of the bytes that are sent to it.
+const STALL: Duration = Duration::from_secs(30);
 
 /// How long requests under way may take once the server is told to end.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -47,6 +54,8 @@ pub struct Listener {
     settings: ApiSettings,
     listener: TcpListener,
     addr: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+    stall: Duration,
 }
 
 impl Listener {
@@ -54,7 +63,7 @@ impl Listener {
     ///
     /// # Errors
     /// [`Code::AuthRequired`] off loopback without `auth: none`; [`Code::PortTaken`]; [`Code::InvalidValue`] for an address
-    /// that cannot be listened on.
+    /// that cannot be listened on; [`Code::ApiTls`].
     pub async fn bind(api: Api, settings: ApiSettings, auth: Auth) -> Result<Listener> {
         let (listen, section) = (settings.listen, api.section());
         if !listen.ip().is_loopback() && auth != Auth::None {
@@ -69,9 +78,10 @@ impl Listener {
             };
             return Err(Error::new(Code::AuthRequired, detail).hint(hint));
         }
+        let tls = settings.tls.clone().map(tls::config).transpose()?;
         let listener = TcpListener::bind(listen).await.map_err(|error| not_bound(api, listen, error))?;
         let addr = listener.local_addr().map_err(|error| not_bound(api, listen, error))?;
-        Ok(Listener { api, settings, listener, addr })
+        Ok(Listener { api, settings, listener, addr, tls, stall: STALL })
     }
 
     /// The address, with the port that was taken where 0 was asked for.
@@ -101,12 +111,22 @@ impl Listener {
             let Some((stream, place)) = accepted else { continue };
             let spoken = Arc::new(AtomicBool::new(false));
             let service = TowerToHyperService::new(noting(routes.clone(), Arc::clone(&spoken)));
-            let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service).into_owned());
+            let mut stream = Box::pin(TimeoutWriter::new(stream));
+            stream.as_mut().set_timeout_pinned(Some(self.stall));
+            let (http, tls, watcher) = (http.clone(), self.tls.clone().map(TlsAcceptor::from), graceful.watcher());
             connections.spawn(async move {
-                tokio::pin!(connection);
-                tokio::select! {
+                let served = async {
                     // How a connection ends is its client's affair.
-                    _ = &mut connection => {}
+                    match tls {
+                        None => _ = watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await,
+                        Some(tls) => {
+                            let Ok(stream) = tls.accept(stream).await else { return };
+                            _ = watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await;
+                        }
+                    }
+                };
+                tokio::select! {
+                    () = served => {}
                     () = silent(&spoken) => {}
                 }
                 drop(place);
@@ -184,5 +204,55 @@ async fn silent(spoken: &AtomicBool) {
     sleep(HEAD_TIMEOUT).await;
     if spoken.load(Ordering::Relaxed) {
         std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use axum::body::{Body, Bytes};
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// More than the buffers of two sockets hold.
+    const BYTES: usize = 64 << 20;
+
+    struct Noticed(Vec<u8>, Option<oneshot::Sender<()>>);
+
+    impl AsRef<[u8]> for Noticed {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl Drop for Noticed {
+        fn drop(&mut self) {
+            let _ = self.1.take().map(|gone| gone.send(()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_is_cut_off() {
+        let settings = ApiSettings { listen: (Ipv4Addr::LOCALHOST, 0).into(), hosts: Vec::new(), tls: None };
+        let mut listener = Listener::bind(Api::Read, settings, Auth::Unset).await.unwrap();
+        listener.stall = Duration::from_millis(50);
+        let (addr, shutdown) = (listener.addr(), CancellationToken::new());
+        let (let_go, gone) = oneshot::channel();
+        let answer = Body::from(Bytes::from_owner(Noticed(vec![0; BYTES], Some(let_go))));
+        let answer = Arc::new(std::sync::Mutex::new(Some(answer)));
+        let routes = Router::new().route("/", get(async move || answer.lock().unwrap().take().unwrap()));
+        let running = tokio::spawn(listener.run(routes, shutdown.clone()));
+        let mut client = TcpStream::connect(addr).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        gone.await.unwrap();
+        let mut taken = Vec::new();
+        let _ = client.read_to_end(&mut taken).await;
+        assert!(taken.len() < BYTES, "{} bytes came all the same", taken.len());
+        shutdown.cancel();
+        running.await.unwrap();
     }
 }

@@ -3,6 +3,7 @@
 
 mod gate;
 mod listener;
+mod tls;
 
 pub use gate::{Gate, pass};
 pub use listener::Listener;

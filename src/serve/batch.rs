@@ -315,9 +315,10 @@ mod tests {
     #[test]
     fn a_key_that_is_asked_for_again_is_looked_up_once() {
         let table = table(1, "orders");
-        let question = BatchQuestion { keys: read(r#"{"keys":[7,8,7,"8"]}"#).unwrap(), ..BatchQuestion::default() };
+        let keys = read(r#"{"keys":[7,8,7.0,"8",0.7e1]}"#).unwrap();
+        let question = BatchQuestion { keys, ..BatchQuestion::default() };
         let keys = Keys::of(&question, &table).unwrap();
-        assert_eq!((keys.distinct.len(), keys.places), (2, vec![0, 1, 0, 1]));
+        assert_eq!((keys.distinct.len(), keys.places), (2, vec![0, 1, 0, 1, 0]));
     }
 
     #[test]
@@ -326,7 +327,8 @@ mod tests {
         for (body, place) in [
             (r#"{"keys":[1,[2]]}"#, 1),
             (r#"{"keys":["x"]}"#, 0),
-            (r#"{"keys":[1.0]}"#, 0),
+            (r#"{"keys":[1.5]}"#, 0),
+            (r#"{"keys":[1,1e99]}"#, 1),
             (r#"{"keys":[1,true]}"#, 1),
         ] {
             let question = BatchQuestion { keys: read(body).unwrap(), ..BatchQuestion::default() };

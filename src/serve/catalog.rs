@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::cache::{Cache, Changed};
+use super::metrics::ReadMetrics;
 use super::table::{Checked, PublishedTable};
 use crate::domain::{Code, Error, Result, Schemas};
 use crate::postgres::{Connector, Notifications, Session};
@@ -89,13 +90,14 @@ pub(super) enum Readiness {
 
 impl Catalog {
     /// Starts to follow the control schema.
-    pub(super) fn start(connector: Connector, schemas: Schemas, cache: Arc<Cache>) -> Self {
+    pub(super) fn start(connector: Connector, schemas: Schemas, cache: Arc<Cache>, metrics: ReadMetrics) -> Self {
         let shared = Arc::new(Shared { tables: ArcSwap::default(), started: Instant::now(), heard: AtomicU64::new(0) });
         let (calls, called) = mpsc::channel(MAX_CALLERS);
         let mut task = JoinSet::new();
         let control = Control::new(&schemas.control);
         let shared_too = Arc::clone(&shared);
-        let follower = Follower { connector, schemas, control, cache, shared: shared_too, serial: 0, link: None };
+        let follower =
+            Follower { connector, schemas, control, cache, metrics, shared: shared_too, serial: 0, link: None };
         task.spawn(follower.run(called));
         Catalog { shared, calls, _task: task }
     }
@@ -166,6 +168,7 @@ struct Follower {
     schemas: Schemas,
     control: Control,
     cache: Arc<Cache>,
+    metrics: ReadMetrics,
     shared: Arc<Shared>,
     /// The last serial number given to a table's state.
     serial: u64,
@@ -236,7 +239,8 @@ impl Follower {
                 self.serial += 1;
                 let row_bytes = known.by_name.get(&name).and_then(Option::as_ref).map(|table| table.row_bytes.clone());
                 let table = served.and_then(|served| {
-                    PublishedTable::new(self.serial, &self.schemas, served, row_bytes.unwrap_or_default())
+                    let metrics = self.metrics.of_table(&name);
+                    PublishedTable::new(self.serial, &self.schemas, served, row_bytes.unwrap_or_default(), metrics)
                 });
                 if let Err(error) = &table {
                     tracing::error!(%error, name, "a published table is described in a way that is not understood");

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::cache::Cache;
 use super::catalog::Catalog;
+use super::metrics::ReadMetrics;
 use super::openapi::{Bounds, document};
 use super::reader::{Asked, Reader};
 use super::request::Question;
@@ -25,7 +26,11 @@ pub async fn lookup_once(
 ) -> Result<Vec<u8>> {
     connector.connect(Purpose::Control, "lakegate get").await?.close().await;
     let limits = Limits { connections: 1, cache_memory: 0, ..limits.clone() };
-    Reader::start(connector, schemas, &limits)?.answer(Asked::One(question)).await.body.map(|body| body.bytes)
+    Reader::start(connector, schemas, &limits, &ReadMetrics::default())?
+        .answer(Asked::One(question))
+        .await
+        .body
+        .map(|body| body.bytes)
 }
 
 /// The document that the read API serves as `/v1/openapi.json`, of what is published now.
@@ -34,7 +39,7 @@ pub async fn lookup_once(
 /// Whatever keeps Postgres from being reached; [`Code::Unavailable`] where what is published cannot be read.
 pub async fn describe_once(connector: &Connector, schemas: &Schemas, limits: &Limits) -> Result<Value> {
     connector.connect(Purpose::Control, "lakegate schema").await?.close().await;
-    let catalog = Catalog::start(connector.clone(), schemas.clone(), Arc::new(Cache::new(0)));
+    let catalog = Catalog::start(connector.clone(), schemas.clone(), Arc::new(Cache::new(0)), ReadMetrics::default());
     catalog.refresh().await;
     let unread = || {
         Error::new(Code::Unavailable, "what is published cannot be read")

@@ -3,6 +3,8 @@
 //! One value is one key, however it is spelled: `1.5`, `1.50` and `15e-1` are equal, and so is one instant in any zone.
 //! Two keys of a table are equal exactly if their bytes are.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -49,16 +51,18 @@ impl Part<'_> {
     ///
     /// Whole numbers of 64 bits and decimals may be strings too: there are clients that have no such numbers, which
     /// get them as strings when they ask for it.
-    fn text_of(&self, ty: ScalarType) -> Option<&str> {
-        match (*self, ty) {
-            (Part::Number(digits), ScalarType::Int16 | ScalarType::Int32) => Some(digits),
-            (Part::Number(text) | Part::Text(text), ScalarType::Int64 | ScalarType::Numeric { .. }) => Some(text),
-            (Part::Boolean(value), ScalarType::Boolean) => Some(if value { "true" } else { "false" }),
+    fn text_of(&self, ty: ScalarType) -> Option<Cow<'_, str>> {
+        Some(match (*self, ty) {
+            (Part::Number(text), ScalarType::Int16 | ScalarType::Int32 | ScalarType::Int64) => {
+                if text.contains(['.', 'e', 'E']) { numeric::whole(text)?.into() } else { text.into() }
+            }
+            (Part::Number(text) | Part::Text(text), ScalarType::Int64 | ScalarType::Numeric { .. }) => text.into(),
+            (Part::Boolean(value), ScalarType::Boolean) => (if value { "true" } else { "false" }).into(),
             (Part::Number(_), _)
             | (Part::Boolean(_), _)
-            | (Part::Text(_), ScalarType::Boolean | ScalarType::Int16 | ScalarType::Int32) => None,
-            (Part::Text(text), _) => Some(text),
-        }
+            | (Part::Text(_), ScalarType::Boolean | ScalarType::Int16 | ScalarType::Int32) => return None,
+            (Part::Text(text), _) => text.into(),
+        })
     }
 
     fn as_written(&self) -> &str {

@@ -36,6 +36,7 @@ const APPLICATION_NAME: &str = "lakegate lookup";
 #[derive(Debug)]
 pub(super) struct Lookups {
     queue: Arc<Queue>,
+    standing: Arc<AtomicUsize>,
     deadline: Duration,
     _connections: JoinSet<()>,
 }
@@ -62,7 +63,17 @@ impl Lookups {
             };
             tasks.spawn(connection.run());
         }
-        Lookups { queue, deadline: statement_timeout, _connections: tasks }
+        Lookups { queue, standing, deadline: statement_timeout, _connections: tasks }
+    }
+
+    /// How many wait for a connection.
+    pub(super) fn waiting(&self) -> u64 {
+        self.queue.waiting()
+    }
+
+    /// How many connections stand.
+    pub(super) fn connections(&self) -> u64 {
+        self.standing.load(Ordering::Relaxed) as u64
     }
 
     /// The row with this key, `None` where there is none; true at one moment after the call.

@@ -27,6 +27,7 @@ mod get;
 mod json;
 mod key;
 mod lookup;
+mod metrics;
 mod numeric;
 mod openapi;
 mod page;
@@ -39,8 +40,10 @@ mod rows;
 mod server;
 mod statement;
 mod table;
+mod unsent;
 
 pub use accept::Format;
 pub use get::{describe_once, lookup_once};
+pub use metrics::ReadMetrics;
 pub use request::Question;
 pub use server::{BoundServer, ServeSettings, serve};

@@ -69,6 +69,13 @@ pub(super) fn write(out: &mut Vec<u8>, raw: &[u8]) -> Option<()> {
     Some(())
 }
 
+/// The digits of a number that is whole, however JSON spells it: `1.0` and `1e2` are integers there (JSON Schema 2020-12,
+/// core, section 4.2.1: "integer" is a number with a zero fractional part). `None` beyond 20 digits.
+pub(super) fn whole(text: &str) -> Option<String> {
+    let mut digits = Vec::new();
+    write_scaled(&mut digits, &parse(text)?, 20, 0).map(str::to_owned)
+}
+
 /// Spells the value times ten to the power of `scale`, which must be whole and have `precision` digits at most. `None`
 /// when it is not, or the bytes are not a finite `numeric`.
 pub(super) fn write_scaled<'o>(out: &'o mut Vec<u8>, raw: &[u8], precision: u8, scale: u8) -> Option<&'o str> {

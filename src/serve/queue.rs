@@ -169,6 +169,11 @@ impl Queue {
         None
     }
 
+    /// How many wait in lines.
+    pub(super) fn waiting(&self) -> u64 {
+        self.lock().waiting.values().map(|line| line.waiters.len() as u64).sum()
+    }
+
     /// Tells everybody who waits in a line that there is no answer.
     pub(super) fn refuse_all(&self, refusal: impl Fn() -> Error) {
         let waiting = {

@@ -1,6 +1,7 @@
 //! From a question to an answer: finds the table, reads, and asks again when something else was published meanwhile.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::future::try_join_all;
@@ -16,6 +17,7 @@ use super::cursor::Cursor;
 use super::envelope::Next;
 use super::key::Key;
 use super::lookup::{Lookups, unavailable};
+use super::metrics::{Operation, Presence, Present, ReadMetrics};
 use super::openapi::{Bounds, Contract};
 use super::page::{PageQuery, Pages, too_many_bytes};
 use super::queue::{self, Unanswered};
@@ -23,6 +25,7 @@ use super::request::{BatchQuestion, Question};
 use super::rows::{Body, RowWriter};
 use super::statement::Values;
 use super::table::PublishedTable;
+use super::unsent::Unsent;
 use crate::domain::{Code, Error, Limits, Result, Schemas, spell_duration};
 use crate::postgres::Connector;
 
@@ -43,6 +46,7 @@ pub(super) struct Reader {
     pages: Pages,
     contract: Contract,
     batches: Semaphore,
+    unsent: Unsent,
     page_max: u32,
     batch_keys_max: u32,
     deadline: Duration,
@@ -62,6 +66,15 @@ impl<'a> Asked<'a> {
         match self {
             Asked::One(question) => &question.table,
             Asked::Batch(question) => &question.table,
+        }
+    }
+
+    /// What it asks of this table.
+    pub(super) fn operation(self, table: &PublishedTable) -> Operation {
+        match self {
+            Asked::One(question) if question.key.len() < table.key.len() => Operation::Page,
+            Asked::One(_) => Operation::Row,
+            Asked::Batch(_) => Operation::Batch,
         }
     }
 
@@ -105,22 +118,31 @@ impl Reader {
     /// Starts to follow the published tables; connections for reading are made when they are needed. Of
     /// `limits.connections`, a quarter (at least one) is for pages and large batches, the rest (at least one) for
     /// lookups; one more follows the control schema.
-    pub(super) fn start(connector: &Connector, schemas: &Schemas, limits: &Limits) -> Result<Self> {
+    pub(super) fn start(
+        connector: &Connector,
+        schemas: &Schemas,
+        limits: &Limits,
+        metrics: &ReadMetrics,
+    ) -> Result<Arc<Self>> {
         let for_pages = (limits.connections / 4).max(1);
         let for_lookups = limits.connections.saturating_sub(for_pages).max(1);
         let cache = Arc::new(Cache::new(limits.cache_memory));
         let bounds = Bounds::of(limits);
-        Ok(Reader {
-            catalog: Catalog::start(connector.clone(), schemas.clone(), Arc::clone(&cache)),
+        let reader = Arc::new(Reader {
+            catalog: Catalog::start(connector.clone(), schemas.clone(), Arc::clone(&cache), metrics.clone()),
             lookups: Lookups::start(connector, &cache, for_lookups, limits.statement_timeout),
             pages: Pages::new(connector, schemas, &cache, for_pages, limits.statement_timeout)?,
             cache,
             contract: Contract::new(bounds),
             batches: Semaphore::new(MAX_BATCHES),
+            unsent: Unsent::default(),
             page_max: bounds.page_max,
             batch_keys_max: bounds.batch_keys_max,
             deadline: limits.statement_timeout + GRACE,
-        })
+        });
+        let present: Weak<dyn Present> = Arc::downgrade(&reader) as Weak<dyn Present>;
+        metrics.watch(present);
+        Ok(reader)
     }
 
     /// Waits until the published tables have been read once, or could not be.
@@ -151,6 +173,11 @@ impl Reader {
             let detail = format!("{MAX_BATCHES} batches are being answered");
             Error::new(Code::Overloaded, detail).hint("try again in a moment")
         })
+    }
+
+    /// The room for answers that wait to be sent.
+    pub(super) fn unsent(&self) -> &Unsent {
+        &self.unsent
     }
 
     /// The most keys of one batch.
@@ -244,7 +271,10 @@ impl Reader {
     /// A row, from the cache where it is known to hold; whether it is told although nobody knows.
     async fn row(&self, table: &Arc<PublishedTable>, key: Key) -> Result<(Kept, bool), Unanswered> {
         let deaf = self.catalog.is_deaf();
-        match self.cache.look(table, &key) {
+        let look = self.cache.look(table, &key);
+        let hit = u64::from(matches!(look, Look::Kept(_)));
+        table.metrics.looked(hit, 1 - hit);
+        match look {
             Look::Kept(row) if !deaf => return Ok((row, false)),
             Look::Ask { heard } if heard > table.publish_no => return Err(Unanswered::Moved),
             Look::Kept(_) if deaf => {}
@@ -330,6 +360,8 @@ impl Reader {
             return Ok((self.read_rows(table, keys, again).await?, false));
         }
         let known = kept(self.cache.look_all(table, keys));
+        let hits = known.iter().flatten().count();
+        table.metrics.looked(hits as u64, (known.len() - hits) as u64);
         if self.catalog.is_deaf() {
             let whole = known.iter().all(Option::is_some);
             let asked = self.read_rows(table, keys, again);
@@ -362,6 +394,24 @@ impl Reader {
         let rows = found.into_iter().map(write).collect::<Result<Vec<Kept>>>()?;
         self.cache.keep(table, keys.iter().zip(rows.iter().cloned()));
         Ok(rows)
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").finish_non_exhaustive()
+    }
+}
+
+impl Present for Reader {
+    fn presence(&self) -> Presence {
+        Presence {
+            lookups_waiting: self.lookups.waiting(),
+            lookup_connections: self.lookups.connections(),
+            unsent_bytes: self.unsent.bytes(),
+            cache_bytes: self.cache.bytes(),
+            is_heard: !self.catalog.is_deaf(),
+        }
     }
 }
 

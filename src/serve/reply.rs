@@ -12,7 +12,8 @@ use super::accept::{Encoding, Format};
 use super::compress::{MIN_BYTES, compress};
 use super::envelope;
 use super::reader::Answer;
-use crate::domain::{Code, Error};
+use super::unsent::Unsent;
+use crate::domain::{Code, Error, Result};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -32,8 +33,8 @@ pub(super) const STALE: HeaderName = HeaderName::from_static("lakegate-stale");
 pub(super) const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// The response to a question that is asked by GET or HEAD; 304 where the client has this very content.
-pub(super) async fn tagged(answer: Answer, request: &HeaderMap) -> Response {
-    let Ok(body) = &answer.body else { return untagged(answer, request).await };
+pub(super) async fn tagged(answer: Answer, request: &HeaderMap, unsent: &Unsent) -> Response {
+    let Ok(body) = &answer.body else { return untagged(answer, request, unsent).await };
     let mut tag = entity_tag(body.format, &body.bytes);
     let ttl = answer.table.as_ref().filter(|_| !answer.stale).and_then(|table| table.cache_control.clone());
     let mut response = if matches(request, tag.as_bytes()) {
@@ -46,7 +47,10 @@ pub(super) async fn tagged(answer: Answer, request: &HeaderMap) -> Response {
         about(&mut response, &answer);
         response
     } else {
-        let response = untagged(answer, request).await;
+        let response = untagged(answer, request, unsent).await;
+        if response.status() != StatusCode::OK {
+            return response;
+        }
         if response.headers().contains_key(CONTENT_ENCODING) {
             tag = weak(&tag);
         }
@@ -58,24 +62,35 @@ pub(super) async fn tagged(answer: Answer, request: &HeaderMap) -> Response {
 }
 
 /// The response to a question, with what the table says of itself.
-pub(super) async fn untagged(mut answer: Answer, request: &HeaderMap) -> Response {
+pub(super) async fn untagged(mut answer: Answer, request: &HeaderMap, unsent: &Unsent) -> Response {
     let mut response = Response::new(Body::empty());
     match &mut answer.body {
         Err(error) => response = refusal(error),
         Ok(body) => {
             response.headers_mut().insert(CONTENT_TYPE, body.format.content_type());
-            let mut bytes = Bytes::from(std::mem::take(&mut body.bytes));
-            if let Some(encoding) = encoding(bytes.len(), request)
-                && let Some(small) = compress(&bytes, encoding).await
-            {
-                bytes = small.into();
-                response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
+            let bytes = std::mem::take(&mut body.bytes);
+            match sent(bytes, request, unsent, response.headers_mut()).await {
+                Ok(bytes) => *response.body_mut() = Body::from(bytes),
+                Err(error) => {
+                    response = refusal(&error);
+                    answer.body = Err(error);
+                }
             }
-            *response.body_mut() = Body::from(bytes);
         }
     }
     about(&mut response, &answer);
     response
+}
+
+/// The bytes that are sent, which count until they are.
+async fn sent(bytes: Vec<u8>, request: &HeaderMap, unsent: &Unsent, headers: &mut HeaderMap) -> Result<Bytes> {
+    let Some(encoding) = encoding(bytes.len(), request) else { return unsent.hold(bytes) };
+    let whole = unsent.hold(bytes)?;
+    let Some(small) = compress(&whole, encoding).await else { return Ok(whole) };
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
+    // There is room: the whole is let go for it.
+    drop(whole);
+    unsent.hold(small)
 }
 
 /// How an answer of so many bytes is compressed; `None` = not at all.

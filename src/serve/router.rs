@@ -1,7 +1,7 @@
 //! The routes of the read API.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
@@ -9,7 +9,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::timeout;
 
@@ -17,9 +17,11 @@ use super::accept::{Format, body_is_json};
 use super::batch::read_body;
 use super::catalog::Readiness;
 use super::docs;
+use super::metrics::Operation;
 use super::reader::{Answer, Asked, Reader};
 use super::reply;
 use super::request::{BatchQuestion, Question, max_staleness};
+use super::table::PublishedTable;
 use crate::domain::{Code, Error, Result};
 use crate::http::{Gate, pass};
 
@@ -40,7 +42,7 @@ pub(super) fn router(reader: Arc<Reader>, gate: Arc<Gate>) -> Router {
     Router::new()
         .route("/v1/{table}", get(rows))
         .route("/v1/{table}/", get(rows))
-        .route("/v1/{table}/_batch", get(rows).post(batch))
+        .route("/v1/{table}/_batch", post(batch))
         .route("/v1/{table}/{*key}", get(rows))
         .route("/v1/openapi.json", get(contract))
         .route("/readyz", get(ready))
@@ -56,12 +58,29 @@ pub(super) fn router(reader: Arc<Reader>, gate: Arc<Gate>) -> Router {
 
 /// A row by its whole key, or a page by the first parts of it. The path is taken raw: an encoded `/` is data.
 async fn rows(State(reader): State<Arc<Reader>>, uri: Uri, headers: HeaderMap) -> Response {
+    let began = Instant::now();
     let path = uri.path().strip_prefix(ROOT).unwrap_or_default();
+    let mut operation = Operation::Row;
     let answer = match question(path, uri.query(), &headers) {
-        Ok(question) => reader.answer(Asked::One(&question)).await,
+        Ok(question) => {
+            let asked = Asked::One(&question);
+            let answer = reader.answer(asked).await;
+            operation = answer.table.as_deref().map_or(operation, |table| asked.operation(table));
+            answer
+        }
         Err(error) => refused(&reader, path, error),
     };
-    reply::tagged(answer, &headers).await
+    let table = answer.table.clone();
+    counted(reply::tagged(answer, &headers, reader.unsent()).await, table.as_deref(), operation, began)
+}
+
+/// Counts an answer about a table.
+fn counted(response: Response, table: Option<&PublishedTable>, operation: Operation, began: Instant) -> Response {
+    if let Some(table) = table {
+        let bytes = response.body().size_hint().exact().unwrap_or(0);
+        table.metrics.answered(operation, response.status(), began.elapsed(), bytes);
+    }
+    response
 }
 
 fn question(path: &str, query: Option<&str>, headers: &HeaderMap) -> Result<Question> {
@@ -71,6 +90,7 @@ fn question(path: &str, query: Option<&str>, headers: &HeaderMap) -> Result<Ques
 
 /// Rows by many whole keys, which stand in the body.
 async fn batch(State(reader): State<Arc<Reader>>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
+    let began = Instant::now();
     let path = uri.path().strip_prefix(ROOT).unwrap_or_default();
     let answer = match reader.admit_batch() {
         // What bodies take in memory is bounded by how many are taken at a time.
@@ -80,7 +100,8 @@ async fn batch(State(reader): State<Arc<Reader>>, uri: Uri, headers: HeaderMap, 
         },
         Err(error) => refused(&reader, path, error),
     };
-    reply::untagged(answer, &headers).await
+    let table = answer.table.clone();
+    counted(reply::untagged(answer, &headers, reader.unsent()).await, table.as_deref(), Operation::Batch, began)
 }
 
 async fn batch_question(

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::metrics::ReadMetrics;
 use super::reader::Reader;
 use super::reply;
 use super::router::router;
@@ -29,6 +30,8 @@ pub struct ServeSettings {
     pub auth: Auth,
     /// Connections, page size and the statement timeout, which must not be zero.
     pub limits: Limits,
+    /// What counts the answers.
+    pub metrics: ReadMetrics,
 }
 
 /// A server that listens.
@@ -47,10 +50,10 @@ pub struct BoundServer {
 /// # Errors
 /// Those of [`Listener::bind`].
 pub async fn serve(settings: ServeSettings, connector: &Connector, shutdown: CancellationToken) -> Result<BoundServer> {
-    let ServeSettings { schemas, api, auth, limits } = settings;
+    let ServeSettings { schemas, api, auth, limits, metrics } = settings;
     let listener = Listener::bind(Api::Read, api, auth).await?;
     let addr = listener.addr();
-    let reader = Arc::new(Reader::start(connector, &schemas, &limits)?);
+    let reader = Reader::start(connector, &schemas, &limits, &metrics)?;
     // Better to be late than to say of every table that it is not known; but not for ever.
     let _ = timeout(SETTLE, reader.settle()).await;
     let routes = router(Arc::clone(&reader), listener.gate(reply::refusal));

@@ -6,13 +6,14 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderName, HeaderValue};
-use chrono::SecondsFormat;
+use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::json::RowShape;
 use super::key::{Key, KeyColumn};
+use super::metrics::TableMetrics;
 use super::statement::{self, Query, Values};
 use crate::domain::{
-    Code, Column, ColumnType, Error, Generation, Result, Schemas, ServePolicy, TableName, TableSchema,
+    Code, Column, ColumnType, Deprecation, Error, Generation, Result, Schemas, ServePolicy, TableName, TableSchema,
 };
 use crate::store::ServedTable;
 
@@ -55,12 +56,20 @@ pub(super) struct PublishedTable {
     pub(super) row_bytes: RowBytes,
     /// When the source was last looked at.
     pub(super) checked: Checked,
+    /// Counts for all states of the table.
+    pub(super) metrics: TableMetrics,
 }
 
 impl PublishedTable {
     /// # Errors
     /// When the description contradicts itself: a key column that does not exist or cannot be a key.
-    pub(super) fn new(serial: u64, schemas: &Schemas, served: ServedTable, row_bytes: RowBytes) -> Result<Self> {
+    pub(super) fn new(
+        serial: u64,
+        schemas: &Schemas,
+        served: ServedTable,
+        row_bytes: RowBytes,
+        metrics: TableMetrics,
+    ) -> Result<Self> {
         let ServedTable { name, generation, publish_no, source_version, published_at, schema, policy } = served;
         let shown = |column: &&Column| !policy.hide.contains(&column.name);
         let mut read: Vec<_> =
@@ -90,11 +99,12 @@ impl PublishedTable {
             ("lakegate-generation", number.as_bytes()),
             ("lakegate-synced-at", synced_at.as_bytes()),
         ];
+        let told = policy.deprecated.iter().flat_map(|deprecation| deprecation_headers(deprecation, published_at));
         // A version that no header can carry is left out rather than changed.
         let about = about
             .into_iter()
             .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_bytes(value).ok()?)));
-        let about = about.collect();
+        let about = about.chain(told).collect();
         let ttl = policy.cache_ttl.map(|seconds| HeaderValue::try_from(format!("private, max-age={seconds}")));
         let cache_control = ttl.and_then(|value| value.ok());
         let mut table = PublishedTable {
@@ -115,6 +125,7 @@ impl PublishedTable {
             lookup: Query::default(),
             row_bytes,
             checked: Checked::default(),
+            metrics,
         };
         table.lookup = statement::lookup(schemas, &table);
         Ok(table)
@@ -171,6 +182,21 @@ impl PublishedTable {
         }
         Ok(Some(key))
     }
+}
+
+/// What every answer about a table says that is to go: RFC 9745 (`Deprecation` and its link), RFC 8594 (`Sunset`).
+fn deprecation_headers(
+    deprecation: &Deprecation,
+    published_at: DateTime<Utc>,
+) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let instant = |millis: Option<i64>| millis.and_then(DateTime::from_timestamp_millis);
+    let since = instant(deprecation.since).unwrap_or(published_at);
+    let sunset = instant(deprecation.sunset).map(|at| at.format("%a, %d %b %Y %H:%M:%S GMT").to_string());
+    let link = deprecation.link.as_ref().map(|link| format!("<{link}>; rel=\"deprecation\"; type=\"text/html\""));
+    let headers = [("deprecation", Some(format!("@{}", since.timestamp()))), ("sunset", sunset), ("link", link)];
+    headers
+        .into_iter()
+        .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_str(&value?).ok()?)))
 }
 
 /// The average size of a table's rows as JSON, as far as they have been read; shared by all its states.
@@ -230,6 +256,11 @@ pub(super) mod tests {
 
     use super::*;
     use crate::domain::ScalarType;
+    use crate::serve::metrics::ReadMetrics;
+
+    fn metrics() -> TableMetrics {
+        ReadMetrics::default().of_table("")
+    }
 
     fn column(name: &str, ty: ScalarType) -> Column {
         let (name, ty) = (name.to_owned(), ColumnType::Scalar(ty));
@@ -257,25 +288,28 @@ pub(super) mod tests {
                 hide: hide.iter().map(ToString::to_string).collect(),
                 page_limit: 100,
                 cache_ttl: None,
+                deprecated: None,
             },
         }
     }
 
     /// A table `name(note text, id bigint primary key)`.
     pub(in crate::serve) fn table(serial: u64, name: &str) -> PublishedTable {
-        PublishedTable::new(serial, &schemas(), served(name, &[]), RowBytes::default()).unwrap()
+        PublishedTable::new(serial, &schemas(), served(name, &[]), RowBytes::default(), metrics()).unwrap()
     }
 
     #[test]
     fn a_hidden_key_is_read_but_not_shown() {
-        let table = PublishedTable::new(1, &schemas(), served("orders", &["id"]), RowBytes::default()).unwrap();
+        let table =
+            PublishedTable::new(1, &schemas(), served("orders", &["id"]), RowBytes::default(), metrics()).unwrap();
         assert_eq!((table.shown, table.key_at.as_slice()), (1, &[1][..]));
         assert_eq!(table.project(&["note".to_owned()]).unwrap(), [0]);
     }
 
     #[test]
     fn a_hidden_column_is_refused_as_one_that_does_not_exist() {
-        let table = PublishedTable::new(1, &schemas(), served("orders", &["id"]), RowBytes::default()).unwrap();
+        let table =
+            PublishedTable::new(1, &schemas(), served("orders", &["id"]), RowBytes::default(), metrics()).unwrap();
         let refusal = |name: &str| table.project(&[name.to_owned()]).unwrap_err();
         assert_eq!(refusal("id").code(), Code::UnknownColumn);
         assert_eq!(refusal("id").detail().replace("`id`", "`xx`"), refusal("xx").detail());
@@ -305,7 +339,7 @@ pub(super) mod tests {
         for key in [vec![], vec![2]] {
             let mut served = served("orders", &[]);
             served.schema.key = key;
-            assert!(PublishedTable::new(1, &schemas(), served, RowBytes::default()).is_err());
+            assert!(PublishedTable::new(1, &schemas(), served, RowBytes::default(), metrics()).is_err());
         }
     }
 }

@@ -93,12 +93,48 @@ async fn runs_are_counted_and_tables_are_shown_as_they_stand() {
 }
 
 #[tokio::test]
+async fn answers_of_the_read_api_are_counted() {
+    let items = Items::new().await;
+    let up = items.project.start("up").await;
+    let record = begun(&post(up.admin(), "/v1/sync", "").await).remove(0);
+    eventually("the end", async || run(up.admin(), &record["run"]).await["finished_at"].is_string()).await;
+    let mut bytes = 0;
+    for (url, status) in [("/v1/items/1", 200), ("/v1/items/1", 200), ("/v1/items/77", 404), ("/v1/items/x", 400)] {
+        let reply = get(up.address, url).await;
+        assert_eq!(reply.status, status, "{reply:?}");
+        bytes += reply.bytes.len();
+    }
+    // A table that is not there has no series.
+    assert_eq!(get(up.address, "/v1/nothing/1").await.status, 404);
+    let counted = parse(&get(up.admin(), "/metrics").await.body);
+    for (series, value) in [
+        ("lakegate_answers_total{table=\"items\",operation=\"row\",status=\"200\"}", 2.0),
+        ("lakegate_answers_total{table=\"items\",operation=\"row\",status=\"404\"}", 1.0),
+        ("lakegate_answers_total{table=\"items\",operation=\"row\",status=\"400\"}", 1.0),
+        ("lakegate_answer_seconds_count{table=\"items\",operation=\"row\"}", 4.0),
+        ("lakegate_answer_seconds_count{table=\"items\",operation=\"page\"}", 0.0),
+        ("lakegate_answer_bytes_total{table=\"items\"}", bytes as f64),
+        ("lakegate_cache_looks_total{table=\"items\",found=\"hit\"}", 1.0),
+        ("lakegate_cache_looks_total{table=\"items\",found=\"miss\"}", 2.0),
+        ("lakegate_lookups_waiting", 0.0),
+        ("lakegate_unsent_bytes", 0.0),
+        ("lakegate_hearing", 1.0),
+    ] {
+        assert_eq!(counted.get(series), Some(&value), "{series}: {counted:?}");
+    }
+    assert!(!counted.keys().any(|series| series.contains("nothing")), "{counted:?}");
+}
+
+#[tokio::test]
 async fn every_metric_is_documented_with_its_labels() {
     let items = Items::new().await;
     let up = items.project.start("up").await;
     let record = begun(&post(up.admin(), "/v1/sync", "").await).remove(0);
     eventually("the end", async || run(up.admin(), &record["run"]).await["finished_at"].is_string()).await;
-    let counted = async || get(up.admin(), "/metrics").await.body.contains("lakegate_runs_total{");
+    let counted = async || {
+        let text = get(up.admin(), "/metrics").await.body;
+        ["lakegate_runs_total{", "lakegate_answers_total{"].iter().all(|series| text.contains(series))
+    };
     eventually("the counts", counted).await;
     let names = |samples: BTreeMap<String, f64>| -> BTreeSet<String> {
         samples.into_keys().map(|series| series.split('{').next().unwrap().to_owned()).collect()

@@ -4,7 +4,7 @@ use lakegate::domain::{
     ApiSettings, Auth, Column, ColumnType, Generation, Limits, ScalarType, Schemas, ServePolicy, TableName, TableSchema,
 };
 use lakegate::postgres::{Session, qualified, quote};
-use lakegate::serve::{BoundServer, ServeSettings, serve};
+use lakegate::serve::{BoundServer, ReadMetrics, ServeSettings, serve};
 use std::fmt::Write as _;
 use std::time::Duration;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -41,7 +41,8 @@ impl Table {
         };
         let mut schema = TableSchema { columns: columns.iter().map(column).collect(), key: Vec::new() };
         schema.key = key.iter().map(|name| schema.position(name).expect("a key column")).collect();
-        let policy = ServePolicy { enabled: true, hide: Vec::new(), page_limit: 1000, cache_ttl: None };
+        let policy =
+            ServePolicy { enabled: true, hide: Vec::new(), page_limit: 1000, cache_ttl: None, deprecated: None };
         Table { name: TableName::new(name).expect("a name"), schema, policy }
     }
 
@@ -141,7 +142,7 @@ impl Publisher {
 pub(crate) fn settings() -> ServeSettings {
     ServeSettings {
         schemas: schemas(),
-        api: ApiSettings { listen: "127.0.0.1:0".parse().expect("an address"), hosts: Vec::new() },
+        api: ApiSettings { listen: "127.0.0.1:0".parse().expect("an address"), hosts: Vec::new(), tls: None },
         auth: Auth::Unset,
         limits: Limits {
             memory: 1 << 20,
@@ -152,6 +153,7 @@ pub(crate) fn settings() -> ServeSettings {
             statement_timeout: Duration::from_secs(10),
             concurrent_runs: 1,
         },
+        metrics: ReadMetrics::default(),
     }
 }
 

@@ -60,6 +60,7 @@ retain: 0
 timeout: 90m
 publish_timeout: 30s
 serve: {enabled: false, hide: [email], page_limit: 500, cache_ttl: 90s}
+deprecated: {since: 2026-01-01, sunset: "2026-12-31T23:59:59Z", link: "https://example.org/größe?a=<b>"}
 "#;
     let env = [("BUCKET", "lake"), ("SECRET", "hunter2")];
     let loaded = load_files(&[("pipelines/any-stem.yml", text)], &env).unwrap();
@@ -94,7 +95,7 @@ project: 0190-abc
 postgres: postgres://me:${PGPASS}@db:5432/app
 schemas: {published: gold, data: gold_data, control: gold_control}
 pipelines: tables/
-api: {listen: "[::1]:0", hosts: [data.example.org]}
+api: {listen: "[::1]:0", hosts: [data.example.org], tls: {certificate: tls/api.pem, key: /etc/lakegate/api.key}}
 auth: none
 alerts: {webhook: "https://hooks.example.org/${HOOK}"}
 limits: {memory: 1GiB, cache_memory: 0, connections: 16, page_max: 50, batch_keys_max: 20, statement_timeout: 500ms, concurrent_runs: 4}

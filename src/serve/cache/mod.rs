@@ -138,6 +138,11 @@ impl Cache {
         self.lock().rows.is_some()
     }
 
+    /// How many bytes are kept.
+    pub(super) fn bytes(&self) -> u64 {
+        self.lock().rows.as_ref().map_or(0, unsync::Cache::weight)
+    }
+
     /// What is kept of a key of this state of a table.
     pub(super) fn look(&self, table: &PublishedTable, key: &Key) -> Look {
         let hash = key.hash();

@@ -72,8 +72,17 @@ pub(super) const OF_PAGE_OF_TEXT: &[Refusal] = &[TOO_LARGE, OTHER_HOST, LONG_HEA
 pub(super) const OF_STATE: &[Refusal] = &[TOO_LARGE, OTHER_HOST, LONG_HEAD, DEFECT, UNKNOWN];
 
 /// The headers that every answer about a table has.
-pub(super) const OF_TABLE: &[&str] =
-    &["X-Request-Id", "Lakegate-Version", "Lakegate-Generation", "Lakegate-Synced-At", "Cache-Control", "Vary"];
+pub(super) const OF_TABLE: &[&str] = &[
+    "X-Request-Id",
+    "Lakegate-Version",
+    "Lakegate-Generation",
+    "Lakegate-Synced-At",
+    "Cache-Control",
+    "Vary",
+    "Deprecation",
+    "Sunset",
+    "Link",
+];
 
 /// Those of one that holds rows and can be asked for again.
 pub(super) const OF_ROWS: &[&str] = &[
@@ -85,6 +94,9 @@ pub(super) const OF_ROWS: &[&str] = &[
     "ETag",
     "Cache-Control",
     "Vary",
+    "Deprecation",
+    "Sunset",
+    "Link",
 ];
 
 /// References to headers among the components.
@@ -116,6 +128,9 @@ pub(super) fn header_components() -> Value {
         "ETag": text("A hash of the content; weak where it is compressed."),
         "Cache-Control": text("`private, no-cache`, or `private, max-age=…` where the table's owner allows it."),
         "Vary": text("The request headers that the answer depends on."),
+        "Deprecation": text("Since when the table should not be used any more, where it is to go (RFC 9745)."),
+        "Sunset": text("When the table will be gone, where that is known (RFC 8594)."),
+        "Link": text("A page that says what to use instead, where the table is to go (RFC 8288)."),
         "Retry-After": count("Seconds after which to try again.", 0),
     })
 }

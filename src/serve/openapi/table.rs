@@ -220,12 +220,22 @@ impl<'t> Description<'t> {
     /// Adds its paths.
     pub(super) fn paths(&self, paths: &mut Map<String, Value>) {
         let whole = self.table.key.len();
+        let mut insert = |path: String, mut item: Value| {
+            if self.table.policy.deprecated.is_some() {
+                for method in ["get", "head", "post"] {
+                    if let Some(operation) = item.get_mut(method) {
+                        operation["deprecated"] = json!(true);
+                    }
+                }
+            }
+            paths.insert(path, item);
+        };
         for count in 1..whole {
-            paths.insert(self.path(count), self.page(count).path_item());
+            insert(self.path(count), self.page(count).path_item());
         }
-        paths.insert(self.path(whole), self.by_path().path_item());
-        paths.insert(format!("/v1/{}", self.name), self.by_query().path_item());
-        paths.insert(format!("/v1/{}/_batch", self.name), json!({"post": self.batch()}));
+        insert(self.path(whole), self.by_path().path_item());
+        insert(format!("/v1/{}", self.name), self.by_query().path_item());
+        insert(format!("/v1/{}/_batch", self.name), json!({"post": self.batch()}));
     }
 
     /// The path of so many parts of the key.
