@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo fmt lint test deny torture
+.PHONY: help setup build demo fmt lint test deny torture bench-serve
 
 # Where rustup puts cargo, which a shell opened before its installation does not know yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -27,6 +27,8 @@ help:
 	@echo 'make fmt    format the sources'
 	@echo 'make torture MINUTES=10'
 	@echo '            let syncs die in random ways for so long, and check what is left'
+	@echo 'make bench-serve'
+	@echo '            measure lookups beside Postgres itself, plain HTTP and a usual service'
 
 setup:
 	@scripts/setup.sh
@@ -55,6 +57,9 @@ MINUTES ?= 10
 
 torture: setup
 	@scripts/torture.sh $(MINUTES)
+
+bench-serve: setup
+	@scripts/bench-serve.sh
 
 # Compiling cargo-deny takes longer than everything else here: it is used where it is installed.
 deny: setup

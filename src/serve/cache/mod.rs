@@ -184,10 +184,11 @@ impl Cache {
         }
     }
 
-    /// A lookup for this state of a table told at this moment of another publish, of the same generation or a later one.
+    /// A lookup for this state of a table told at this moment of another publish. A rollback is one of an earlier
+    /// generation; an earlier one told to a state that is not the one that stands is of a table that has ended since.
     pub(super) fn answered(&self, table: &PublishedTable, publish_no: i64, generation: i64, at: Instant) {
         if let Some(held) = self.lock().tables.get_mut(table.name.as_str())
-            && held.generation <= generation
+            && (held.generation == table.generation.0 || held.generation <= generation)
             && held.answered < publish_no
         {
             (held.answered, held.answered_at) = (publish_no, at);

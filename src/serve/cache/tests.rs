@@ -135,6 +135,15 @@ fn c_a_lookup_may_know_of_a_publish_that_the_look_at_the_tables_does_not() {
 }
 
 #[test]
+fn c_a_rollback_that_a_lookup_told_of_is_heard() {
+    let (cache, table) = standing();
+    keep(&cache, &table, 1);
+    cache.answered(&table, 4, table.generation.0 - 1, Instant::now());
+    assert!(!has(&cache, &table, 1));
+    assert_eq!(cache.heard(&table), 4);
+}
+
+#[test]
 fn c_a_publish_that_is_lost_is_forgotten_in_time() {
     let (cache, table) = standing();
     keep(&cache, &table, 1);

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Measures how many rows a second the read API answers by key, beside what Postgres itself answers, what HTTP allows, and
+# what others make of the same table. Prints a table in Markdown with the medians of several rounds, in each of which all
+# are measured one after the other.
+#
+#   scripts/bench-serve.sh            ROUNDS (5) and SECONDS_EACH (10) of each measurement; LAKEGATE_TEST_BINARY, see there
+#
+# Installs wrk and pgbench with apt where they are missing, and the peers from PyPI into a folder of its own.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/release-binary.sh
+cargo build --release --quiet --example constant_body
+target="$(cd "${CARGO_TARGET_DIR:-target}" && pwd)"
+work="$target/bench"
+mkdir -p "$work"
+
+has() { command -v "$1" >/dev/null 2>&1; }
+has wrk || apt-get install -y -qq wrk >/dev/null
+has pgbench || apt-get install -y -qq postgresql-contrib >/dev/null
+if [ ! -x "$work/venv/bin/python" ]; then
+    python3 -m venv "$work/venv" || { apt-get install -y -qq python3-venv >/dev/null && python3 -m venv "$work/venv"; }
+fi
+"$work/venv/bin/pip" install --quiet --disable-pip-version-check tpchgen-cli fastapi uvicorn uvloop httptools asyncpg
+
+export LAKEGATE="$LAKEGATE_TEST_BINARY" CONSTANT_BODY="$target/release/examples/constant_body"
+exec "$work/venv/bin/python" scripts/bench_serve.py "$work"

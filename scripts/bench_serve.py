@@ -1,0 +1,206 @@
+"""Measures lookups of TPC-H `orders` (scale factor 1) by key; see bench-serve.sh, which calls it.
+
+Every server answers whole rows to 64 connections of wrk (one thread) that ask for uniform random keys; pgbench asks the same
+generation with 64 clients over the same kind of socket that Lakegate uses.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import platform
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+
+WORK = pathlib.Path(sys.argv[1])
+BIN = WORK / "venv" / "bin"
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
+SECONDS = int(os.environ.get("SECONDS_EACH", "10"))
+ORDERS = 1_500_000
+COLUMNS = "o_orderkey o_custkey o_orderstatus o_totalprice o_orderdate o_orderpriority o_clerk o_shippriority o_comment"
+
+# Orders are numbered with gaps: of every 32 numbers the first 8 are used, and the first of all is 1.
+KEYS = """
+math.randomseed(os.time())
+request = function()
+  local i = math.random(1, %d)
+  return wrk.format("GET", PATH .. (math.floor(i / 8) * 32 + i %% 8))
+end
+""" % (ORDERS - 1)
+
+FASTAPI = '''
+import os, asyncpg
+from contextlib import asynccontextmanager
+from fastapi import FastAPI, HTTPException
+
+@asynccontextmanager
+async def lifespan(app):
+    app.state.pool = await asyncpg.create_pool(os.environ["DSN"], min_size=8, max_size=8)
+    yield
+
+app = FastAPI(lifespan=lifespan)
+
+@app.get("/orders/{key}")
+async def order(key: int):
+    row = await app.state.pool.fetchrow(os.environ["SQL"], key)
+    if row is None:
+        raise HTTPException(404)
+    return dict(row)
+'''
+
+
+def run(*command, **options):
+    return subprocess.run([str(part) for part in command], check=True, text=True, capture_output=True, **options).stdout
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def fetch(url, data=None):
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"} if data else {})
+    with urllib.request.urlopen(request) as reply:
+        return reply.read()
+
+
+@contextlib.contextmanager
+def server(command, url, env=None, cwd=None):
+    """A server that answers `url`, until the end of the block."""
+    log = open(WORK / "servers.log", "a")
+    child = subprocess.Popen([str(part) for part in command], stdout=log, stderr=log, cwd=cwd, env={**os.environ, **(env or {})})
+    try:
+        for _ in range(600):
+            with contextlib.suppress(OSError):
+                fetch(url)
+                break
+            if child.poll() is not None:
+                sys.exit(f"{command[0]} ended: see {log.name}")
+            time.sleep(0.1)
+        else:
+            sys.exit(f"{command[0]} does not answer {url}: see {log.name}")
+        yield
+    finally:
+        child.send_signal(signal.SIGINT)
+        child.wait()
+
+
+def milliseconds(text):
+    value, unit = re.fullmatch(r"([0-9.]+)(us|ms|s)", text).groups()
+    return float(value) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
+
+
+def wrk(base, path):
+    script = WORK / "keys.lua"
+    script.write_text(f'PATH = "{path}"\n' + KEYS)
+    out = run("wrk", "-t1", "-c64", f"-d{SECONDS}s", "--latency", "-s", script, base)
+    if "Non-2xx" in out or "Socket errors" in out:
+        sys.exit(f"not every request was answered:\n{out}")
+    rate = float(re.search(r"Requests/sec:\s+([0-9.]+)", out).group(1))
+    return rate, milliseconds(re.search(r"99%\s+(\S+)", out).group(1))
+
+
+def pgbench(postgres):
+    script = WORK / "orders.pgbench"
+    columns = ", ".join(COLUMNS.split())
+    script.write_text(
+        f"\\set i random(1, {ORDERS - 1})\n\\set k (:i / 8) * 32 + mod(:i, 8)\n"
+        f"SELECT {columns} FROM {postgres['table']} WHERE o_orderkey = :k;\n"
+    )
+    environment = {**os.environ, "PGOPTIONS": "-c jit=off"}
+    connection = ["-h", postgres["folder"], "-p", postgres["port"], "-U", postgres["user"], postgres["database"]]
+    out = run("pgbench", "-n", "-M", "prepared", "-c", "64", "-j", "1", "-T", SECONDS, "-f", script, *connection, env=environment)
+    return float(re.search(r"tps = ([0-9.]+)", out).group(1)), float(re.search(r"latency average = ([0-9.]+)", out).group(1))
+
+
+def project():
+    """A project with `orders`, synced; its folder and its table in Postgres."""
+    folder = WORK / "serve"
+    if not (folder / "lake" / "orders.parquet").exists():
+        (folder / "lake").mkdir(parents=True, exist_ok=True)
+        run(BIN / "tpchgen-cli", "-s", "1", "--tables=orders", "--format=parquet", f"--output-dir={folder / 'lake'}")
+    (folder / "pipelines").mkdir(exist_ok=True)
+    (folder / "pipelines" / "orders.yaml").write_text("source: lake/orders.parquet\nprimary_key: [o_orderkey]\n")
+    (folder / "lakegate.yaml").touch()
+    return folder
+
+
+def postgres_of(folder):
+    """How to reach the server that Lakegate runs, over its socket."""
+    data = next(folder.glob(".lakegate/postgres/**/postmaster.pid")).parent
+    lines = (data / "postmaster.pid").read_text().splitlines()
+    sockets = lines[4] if lines[4].startswith("/") else str((data / lines[4]).resolve())
+    url = re.search(r"postgres://([^:]+):[^@]+@[^/]+/(\w+)", run(os.environ["LAKEGATE"], "--project", folder, "status"))
+    record = json.loads(run(os.environ["LAKEGATE"], "--project", folder, "generations", "orders", "--output", "json").splitlines()[0])
+    table = f"lakegate_data.orders__g{record['generation']}"
+    return {"folder": sockets, "port": lines[3], "user": url.group(1), "database": url.group(2), "table": table, "url": url.group(0)}
+
+
+def warm(base):
+    """Asks for every key once."""
+    keys = [i // 8 * 32 + i % 8 for i in range(1, ORDERS)]
+    for start in range(0, len(keys), 1000):
+        fetch(f"{base}/v1/orders/_batch?columns=o_orderkey", json.dumps({"keys": keys[start : start + 1000]}).encode())
+
+
+def main():
+    lakegate, folder = os.environ["LAKEGATE"], project()
+    rates, delays = {}, {}
+
+    def note(who, measured):
+        rates.setdefault(who, []).append(measured[0])
+        delays.setdefault(who, []).append(measured[1])
+        print(f"{who}: {measured[0]:,.0f}/s, {measured[1]:.2f} ms", file=sys.stderr)
+
+    address = f"127.0.0.1:{free_port()}"
+    up = {"LAKEGATE_API_LISTEN": address, "LAKEGATE_ADMIN_LISTEN": f"127.0.0.1:{free_port()}", "LAKEGATE_LIMITS_CACHE_MEMORY": "0"}
+    cached = {**up, "LAKEGATE_LIMITS_CACHE_MEMORY": "2GiB", "LAKEGATE_API_LISTEN": f"127.0.0.1:{free_port()}"}
+    with contextlib.ExitStack() as stack:
+        base = f"http://{address}"
+        stack.enter_context(server([lakegate, "--project", folder, "up"], f"{base}/livez", up))
+        run(lakegate, "--project", folder, "sync", "orders")
+        body = fetch(f"{base}/v1/orders/1")
+        postgres = postgres_of(folder)
+        hot = f"http://{cached['LAKEGATE_API_LISTEN']}"
+        stack.enter_context(server([lakegate, "--project", folder, "serve"], f"{hot}/readyz", cached))
+        warm(hot)
+        constant = f"127.0.0.1:{free_port()}"
+        stack.enter_context(server([os.environ["CONSTANT_BODY"], constant, len(body)], f"http://{constant}/x"))
+        (WORK / "orders_app.py").write_text(FASTAPI)
+        dsn = f"postgres://{postgres['user']}@/{postgres['database']}?host={postgres['folder']}&port={postgres['port']}"
+        sql = f"SELECT {', '.join(COLUMNS.split())} FROM {postgres['table']} WHERE o_orderkey = $1"
+        port = free_port()
+        stack.enter_context(
+            server(
+                [BIN / "uvicorn", "orders_app:app", "--workers", "2", "--port", port, "--log-level", "warning"],
+                f"http://127.0.0.1:{port}/orders/1",
+                {"DSN": dsn, "SQL": sql},
+                WORK,
+            )
+        )
+        for _ in range(ROUNDS):
+            note("pgbench, 64 clients", pgbench(postgres))
+            note("Lakegate, nothing kept", wrk(base, "/v1/orders/"))
+            note("axum, a constant body", wrk(f"http://{constant}", "/"))
+            note("Lakegate, every key kept", wrk(hot, "/v1/orders/"))
+            note("FastAPI + asyncpg", wrk(f"http://127.0.0.1:{port}", "/orders/"))
+    middle = {who: (statistics.median(rates[who]), statistics.median(delays[who])) for who in rates}
+    ratio = lambda one, other: middle[one][0] / middle[other][0]
+    version = run(lakegate, "--version").strip()
+    print(f"{version}, {os.cpu_count()} cores ({platform.processor() or platform.machine()}), {run('pgbench', '--version').strip()}")
+    print(f"orders, {ORDERS:,} rows, {len(body)} bytes an answer; medians of {ROUNDS} rounds of {SECONDS} s\n")
+    print("| who | rows a second | p99 (pgbench: mean) |\n|---|---|---|")
+    for who, (rate, delay) in middle.items():
+        print(f"| {who} | {rate:,.0f} | {delay:.2f} ms |")
+    print(f"\nnothing kept: {ratio('Lakegate, nothing kept', 'pgbench, 64 clients'):.2f} times pgbench")
+    print(f"every key kept: {ratio('Lakegate, every key kept', 'axum, a constant body'):.2f} times axum with a constant body")
+
+
+main()
