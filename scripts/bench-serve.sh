@@ -9,10 +9,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/release-binary.sh
-cargo build --release --quiet --example constant_body
 target="$(cd "${CARGO_TARGET_DIR:-target}" && pwd)"
 work="$target/bench"
 mkdir -p "$work"
+cargo build --release --quiet --manifest-path benches/constant-body/Cargo.toml --target-dir "$work/target"
 
 has() { command -v "$1" >/dev/null 2>&1; }
 has wrk || apt-get install -y -qq wrk >/dev/null
@@ -20,7 +20,7 @@ has pgbench || apt-get install -y -qq postgresql-contrib >/dev/null
 if [ ! -x "$work/venv/bin/python" ]; then
     python3 -m venv "$work/venv" || { apt-get install -y -qq python3-venv >/dev/null && python3 -m venv "$work/venv"; }
 fi
-"$work/venv/bin/pip" install --quiet --disable-pip-version-check tpchgen-cli fastapi uvicorn uvloop httptools asyncpg
+"$work/venv/bin/pip" install --quiet --disable-pip-version-check "tpchgen-cli>=4" fastapi uvicorn uvloop httptools asyncpg
 
-export LAKEGATE="$LAKEGATE_TEST_BINARY" CONSTANT_BODY="$target/release/examples/constant_body"
+export LAKEGATE="$LAKEGATE_TEST_BINARY" CONSTANT_BODY="$work/target/release/constant-body"
 exec "$work/venv/bin/python" scripts/bench_serve.py "$work"

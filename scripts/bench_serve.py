@@ -125,7 +125,7 @@ def project():
     folder = WORK / "serve"
     if not (folder / "lake" / "orders.parquet").exists():
         (folder / "lake").mkdir(parents=True, exist_ok=True)
-        run(BIN / "tpchgen-cli", "-s", "1", "--tables=orders", "--format=parquet", f"--output-dir={folder / 'lake'}")
+        run(BIN / "tpchgen-cli", "parquet", "-s", "1", "--tables=orders", f"--output-dir={folder / 'lake'}")
     (folder / "pipelines").mkdir(exist_ok=True)
     (folder / "pipelines" / "orders.yaml").write_text("source: lake/orders.parquet\nprimary_key: [o_orderkey]\n")
     (folder / "lakegate.yaml").touch()

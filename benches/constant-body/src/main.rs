@@ -1,6 +1,6 @@
 //! The limit of HTTP, for `make bench-serve`: an axum handler that answers a body of so many bytes, always the same.
 //!
-//! `constant_body ADDRESS BYTES`
+//! `constant-body ADDRESS BYTES`
 
 use std::env;
 use std::error::Error;
@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
     let (Some(address), Some(bytes)) = (arguments.next(), arguments.next()) else {
-        return Err("usage: constant_body ADDRESS BYTES".into());
+        return Err("usage: constant-body ADDRESS BYTES".into());
     };
     let body = Bytes::from(vec![b'x'; bytes.parse()?]);
     let answer = move || {
