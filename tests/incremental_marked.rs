@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Decimal128Array, Float64Array, Int64Array, RecordBatch};
+use arrow_array::{ArrayRef, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray};
 use serde_json::Value;
 
 use crate::incremental::{Table, reason};
@@ -54,10 +54,28 @@ async fn a_value_that_only_sql_takes_for_the_same_is_written() {
 }
 
 #[tokio::test]
+async fn a_row_that_came_was_moved_and_went_again_is_followed() {
+    let mut table = Table::with(1_000, DELETION_VECTORS, "").await;
+    let changed = |name: &str| {
+        let (schema, batch) = LakeTable::numbered(7..8);
+        let names = Arc::new(StringArray::from(vec![name]));
+        RecordBatch::try_new(schema, vec![Arc::clone(batch.column(0)), names]).unwrap()
+    };
+    table.log.mark_and_add(|id| id == 7, Some(&changed("once")));
+    table.lake.reload().await;
+    table.lake.optimize().await;
+    table.log.mark_and_add(|id| id == 7, Some(&changed("twice")));
+    let outcome = table.expect("merge", [0, 1, 0]).await;
+    assert!(outcome["rows_read"].as_u64().unwrap() < 10, "{outcome}");
+}
+
+#[tokio::test]
 async fn keys_that_go_and_were_never_there_end_in_a_full_load() {
     let table = Table::with(1_000, DELETION_VECTORS, "").await;
     table.project.sql().await.batch_execute("DELETE FROM lakegate_data.items__g1 WHERE id = 7").await.unwrap();
     table.log.mark_and_add(|id| id == 7, None);
     let outcome = table.expect("snapshot", [999, 0, 0]).await;
     assert!(reason(&outcome).contains("1 rows were to go"), "{outcome}");
+    let staged = "SELECT count(*) FROM lakegate.g1_going";
+    assert_eq!(table.project.sql().await.query_one(staged, &[]).await.unwrap().get::<_, i64>(0), 0);
 }

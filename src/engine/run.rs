@@ -182,6 +182,10 @@ impl Engine {
     ) -> Result<Prepared> {
         let Member { pipeline, held, .. } = member;
         let (name, plan, version) = (&pipeline.name, &decided.plan, decided.source.version());
+        if let Some(live) = &decided.live {
+            // What a merge staged that came to nothing, in this run or in one that died.
+            self.destination.discard_staged(&**session, live.generation).await?;
+        }
         let generation = self.control.draw_generation(&**session, held.run).await?;
         fail::fail_point!(crate::failpoint::AFTER_DRAW);
         let mut outcome = RunOutcome {

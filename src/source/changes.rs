@@ -69,6 +69,7 @@ pub struct ChangedRows {
     sides: Vec<Side>,
     /// How the rows of all files are told apart, where writers keep track of them.
     identity: Option<RowIdentity>,
+    each_once: bool,
     summary: String,
 }
 
@@ -108,6 +109,9 @@ pub(super) struct FoundFiles {
     pub(super) files: Vec<(DataFile, Side)>,
     /// How the rows of all of them are told apart, where writers keep track of them.
     pub(super) identity: Option<RowIdentity>,
+    /// Whether no row is among those of several files of one side. It is where rows were moved without a change: one that
+    /// came, was moved, and went again stands in the file where it came and in another where it went.
+    pub(super) each_once: bool,
     /// What they are, for a person.
     pub(super) summary: String,
 }
@@ -178,9 +182,9 @@ impl ChangedRows {
         targets: Vec<Target>,
         found: FoundFiles,
     ) -> ChangedRows {
-        let FoundFiles { files, identity, summary } = found;
+        let FoundFiles { files, identity, each_once, summary } = found;
         let (files, sides): (Vec<_>, Vec<_>) = files.into_iter().unzip();
-        ChangedRows { store, address, targets, files: files.into(), sides, identity, summary }
+        ChangedRows { store, address, targets, files: files.into(), sides, identity, each_once, summary }
     }
 
     /// What tells of the changes, for a person: `2 files were added`.
@@ -206,7 +210,7 @@ impl ChangedRows {
             (Side::Before | Side::PerRow, _) => None,
         });
         let rows: Option<Vec<u64>> = rows.collect();
-        rows.is_some_and(|rows| rows.into_iter().fold(0, u64::saturating_add) <= most)
+        self.each_once && rows.is_some_and(|rows| rows.into_iter().fold(0, u64::saturating_add) <= most)
     }
 
     /// Splits places into those of rows that went and those of rows that came, where no change feed is among the files.

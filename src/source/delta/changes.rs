@@ -111,6 +111,8 @@ struct Net {
     feed: Vec<LoggedFile>,
     /// Whether columns or properties of the table were set.
     sets_metadata: bool,
+    /// Whether rows were moved between files without a change.
+    moves_rows: bool,
 }
 
 /// What happened to one file: it may have been removed and added with another deletion vector.
@@ -129,6 +131,7 @@ impl Net {
                 net.feed.extend(commit.feed);
                 continue;
             }
+            net.moves_rows |= commit.removed.iter().chain(&commit.added).any(|file| !file.data_change);
             for file in commit.removed.into_iter().filter(|file| file.data_change) {
                 let at = net.paths.entry(file.path.clone()).or_default();
                 cancel_or_keep(&mut at.added, &mut at.removed, file);
@@ -162,7 +165,7 @@ impl Net {
                 None => return Ok(Found::Unknown("the log says too little of its change feed".to_owned())),
             }
         }
-        Ok(Found::Files(FoundFiles { files, identity, summary }))
+        Ok(Found::Files(FoundFiles { files, identity, each_once: !self.moves_rows, summary }))
     }
 
     /// How rows are told apart, where the table has tracked them all the time, under the same names of columns, and all
@@ -323,7 +326,7 @@ mod tests {
     fn moving_rows_between_files_changes_nothing() {
         let moved = |path: &str| LoggedFile { data_change: false, ..file(path, None) };
         let net = Net::of(vec![commit(&[moved("a"), moved("b")], &[moved("c")])]);
-        assert!(net.paths.is_empty() && net.feed.is_empty());
+        assert!(net.paths.is_empty() && net.feed.is_empty() && net.moves_rows);
     }
 
     #[test]

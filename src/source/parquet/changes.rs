@@ -74,7 +74,7 @@ impl Way {
         if files.iter().all(|(file, _)| file.rows == Some(0)) {
             return Found::None;
         }
-        Found::Files(FoundFiles { files, identity: None, summary })
+        Found::Files(FoundFiles { files, identity: None, each_once: true, summary })
     }
 }
 
