@@ -1,6 +1,7 @@
 //! Lakegate: sync lakehouse tables into Postgres and serve their rows by primary key over HTTP.
 
 pub mod admin;
+pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod destination;

@@ -7,6 +7,7 @@ mod support;
 
 mod admin_api;
 mod alerts;
+mod auth;
 mod bad_input;
 mod bloat;
 mod cancel;

@@ -12,15 +12,10 @@ use crate::domain::{Code, Error, Pipeline, RunState};
 use super::Shared;
 use super::asked::Wish;
 use super::reply::{Answer, begun, list};
-use super::request::{Named, body};
+use super::request::{Named, Nothing, body};
 
 /// Who cancels, for people.
 const WHO: &str = "the admin API";
-
-/// Nothing to be said.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
 
 /// What to sync, and how.
 #[derive(Debug, Default, Deserialize)]

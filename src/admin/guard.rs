@@ -1,6 +1,7 @@
-//! What every request passes besides the gate: bounds on how many are answered at a time and for how long, and, where it
-//! may change something, what shows that no foreign web page sent it.
+//! What every request passes besides the gate: where other machines can reach the API, a credential; bounds on how many are
+//! answered at a time and for how long; and, where it may change something, what shows that no foreign web page sent it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use axum::response::Response;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::auth::Doorkeeper;
 use crate::domain::{Code, Error, Result, spell_duration};
 
 use super::reply;
@@ -29,18 +31,36 @@ const TURN: Duration = Duration::from_secs(5);
 /// How long an answer may take. A plan that asks a slow store takes longest.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// The turns of requests.
-pub(super) type Turns = Arc<Semaphore>;
+/// Who stands there.
+#[derive(Clone)]
+pub(super) struct Guard {
+    /// The turns of requests.
+    turns: Arc<Semaphore>,
+    /// Who tells by credentials, where they are asked for.
+    doorkeeper: Option<Arc<Doorkeeper>>,
+}
 
-pub(super) fn turns() -> Turns {
-    Arc::new(Semaphore::new(AT_ONCE))
+impl Guard {
+    /// For an API that listens there.
+    pub(super) fn new(addr: SocketAddr, doorkeeper: Arc<Doorkeeper>) -> Self {
+        let asks = doorkeeper.asks() && !addr.ip().is_loopback();
+        Guard { turns: Arc::new(Semaphore::new(AT_ONCE)), doorkeeper: asks.then_some(doorkeeper) }
+    }
+
+    fn check(&self, method: &Method, headers: &HeaderMap) -> Result<()> {
+        if let Some(doorkeeper) = &self.doorkeeper {
+            doorkeeper.admit_admin(headers)?;
+        }
+        check(method, headers)
+    }
 }
 
 /// The middleware.
-pub(super) async fn pass(State(turns): State<Turns>, request: Request, next: Next) -> Response {
-    if let Err(error) = check(request.method(), request.headers()) {
+pub(super) async fn pass(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    if let Err(error) = guard.check(request.method(), request.headers()) {
         return reply::refusal(&error);
     }
+    let Guard { turns, .. } = guard;
     let Ok(Ok(turn)) = timeout(TURN, turns.acquire_owned()).await else {
         let detail = format!("more than {AT_ONCE} requests are being answered");
         return reply::refusal(&Error::new(Code::Overloaded, detail).hint("try again"));

@@ -3,6 +3,7 @@
 //! ```text
 //! router → gate (http) → guard ─┬─ look     what is so: tables, runs, generations, rejected rows, plans
 //!                               ├─ act      pause, resume, cancel
+//!                               ├─ keys     API keys, made and revoked
 //!                               ├─ syncs    runs that are asked for: at the schedule's slots, beyond the request's end
 //!                               └─ metrics
 //! ```
@@ -12,6 +13,7 @@
 mod act;
 mod asked;
 mod guard;
+mod keys;
 mod look;
 mod metrics;
 mod reply;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::Doorkeeper;
 use crate::engine::Engine;
 use crate::http::Listener;
 use crate::schedule::Slots;
@@ -39,6 +42,8 @@ pub struct Admin {
     pub slots: Slots,
     /// What `/metrics` shows besides the state of the tables.
     pub registry: Registry,
+    /// Tells who asks; somebody else keeps its credentials up.
+    pub doorkeeper: Arc<Doorkeeper>,
 }
 
 impl fmt::Debug for Admin {
@@ -57,10 +62,11 @@ struct Shared {
 
 /// Answers requests until `shutdown`, then cancels the runs that were asked for here and returns when they have ended.
 pub async fn serve(listener: Listener, admin: Admin, shutdown: CancellationToken) {
-    let Admin { engine, slots, registry } = admin;
+    let Admin { engine, slots, registry, doorkeeper } = admin;
+    let guard = guard::Guard::new(listener.addr(), doorkeeper);
     let syncs = Syncs::new(Arc::clone(&engine), slots.clone(), shutdown.clone());
     let shared = Arc::new(Shared { engine, slots, registry, syncs });
-    let routes = router::router(Arc::clone(&shared), listener.gate(reply::refusal));
+    let routes = router::router(Arc::clone(&shared), listener.gate(reply::refusal), guard);
     listener.run(routes, shutdown).await;
     shared.syncs.ended().await;
 }

@@ -1,12 +1,13 @@
 //! From a record or an error to an HTTP response.
 
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::auth::challenge;
 use crate::domain::{Blame, Code, Error, Retry};
 use crate::engine::ErrorRecord;
 
@@ -41,12 +42,20 @@ pub(super) fn refusal(error: &Error) -> Response {
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
+    if let Some(challenge) = challenge(error.code()) {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
     response
 }
 
 /// A record, 200.
 pub(super) fn ok(value: &impl Serialize) -> Response {
     record(StatusCode::OK, value)
+}
+
+/// A record of what was made, 201.
+pub(super) fn made(value: &impl Serialize) -> Response {
+    record(StatusCode::CREATED, value)
 }
 
 /// `{"data": […]}`, 200.
@@ -82,9 +91,14 @@ pub(super) fn response(status: StatusCode, media: HeaderValue, body: impl Into<B
 /// in the project, its sources or Postgres.
 fn status(code: Code) -> StatusCode {
     match code {
-        Code::UnknownPipeline | Code::NoSuchRun | Code::NoSuchRoute | Code::GenerationNotFound => StatusCode::NOT_FOUND,
+        Code::UnknownPipeline | Code::NoSuchRun | Code::NoSuchRoute | Code::NoSuchKey | Code::GenerationNotFound => {
+            StatusCode::NOT_FOUND
+        }
+        Code::CredentialMissing | Code::CredentialWrong | Code::CredentialExpired | Code::CredentialRevoked => {
+            StatusCode::UNAUTHORIZED
+        }
         Code::BadParameter | Code::InvalidBody => StatusCode::BAD_REQUEST,
-        Code::HeaderMissing => StatusCode::FORBIDDEN,
+        Code::HeaderMissing | Code::NotAdmin => StatusCode::FORBIDDEN,
         Code::HostRefused => StatusCode::MISDIRECTED_REQUEST,
         Code::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,

@@ -8,6 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use http_body_util::{BodyExt as _, Limited};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use url::form_urlencoded;
@@ -96,6 +97,11 @@ impl<'a> Parameters<'a> {
         })
     }
 }
+
+/// A body that says nothing.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
 
 /// Reads the body as JSON; an empty one is `{}`.
 ///

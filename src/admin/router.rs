@@ -12,10 +12,10 @@ use serde_json::json;
 use crate::domain::{Code, Error};
 use crate::http::{self, Gate};
 
-use super::{Shared, act, guard, look, metrics, reply};
+use super::{Shared, act, guard, keys, look, metrics, reply};
 
 /// All routes, behind the gate and, save for `/livez`, the guard.
-pub(super) fn router(shared: Arc<Shared>, gate: Arc<Gate>) -> Router {
+pub(super) fn router(shared: Arc<Shared>, gate: Arc<Gate>, guard: guard::Guard) -> Router {
     Router::new()
         .route("/v1/pipelines", get(look::pipelines))
         .route("/v1/pipelines/{name}", get(look::pipeline))
@@ -30,11 +30,13 @@ pub(super) fn router(shared: Arc<Shared>, gate: Arc<Gate>) -> Router {
         .route("/v1/sync", post(act::sync_all))
         .route("/v1/runs", get(look::runs))
         .route("/v1/runs/{run}", get(look::run))
+        .route("/v1/keys", get(keys::list).post(keys::create))
+        .route("/v1/keys/{id}/revoke", post(keys::revoke))
         .route("/metrics", get(metrics::show))
         .with_state(shared)
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn_with_state(guard::turns(), guard::pass))
+        .layer(from_fn_with_state(guard, guard::pass))
         .route("/livez", get(live).fallback(method_not_allowed))
         .layer(from_fn_with_state(gate, http::pass))
 }
@@ -45,7 +47,9 @@ async fn live() -> Response {
 
 async fn no_such_route() -> Response {
     let error = Error::new(Code::NoSuchRoute, "nothing is under this path");
-    reply::refusal(&error.hint("pipelines are under /v1/pipelines, their history under /v1/runs"))
+    reply::refusal(
+        &error.hint("pipelines are under /v1/pipelines, their history under /v1/runs, API keys under /v1/keys"),
+    )
 }
 
 async fn method_not_allowed(request: Request) -> Response {

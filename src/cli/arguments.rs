@@ -74,6 +74,8 @@ pub(super) enum Command {
     Pin(NameArgs),
     /// End a table: its view, its generations, its entry in the API.
     Drop(DropArgs),
+    /// Make, list and revoke API keys.
+    Keys(KeysArgs),
     /// Print a JSON Schema for editors, or the OpenAPI document of the read API.
     Schema(SchemaArgs),
     /// Check Postgres, privileges, disk and lake access, and say what to do.
@@ -208,6 +210,43 @@ pub(super) struct DoctorArgs {
     /// Print the statements that give a login what Lakegate needs, for an administrator to run.
     #[arg(long)]
     pub(super) grants: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct KeysArgs {
+    #[command(subcommand)]
+    pub(super) action: KeysAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeysAction {
+    /// Make a key, and show it: this once.
+    Create(CreateKeyArgs),
+    /// List the keys, newest first.
+    List,
+    /// Revoke a key: within two seconds no server takes it any more.
+    Revoke(RevokeKeyArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CreateKeyArgs {
+    /// What to call it, for people.
+    pub(super) name: String,
+    /// A role of whoever shows the key; may be given several times.
+    #[arg(long = "role", value_name = "ROLE")]
+    pub(super) roles: Vec<String>,
+    /// What else is to be known of him, for row filters; may be given several times.
+    #[arg(long = "attribute", value_name = "NAME=VALUE")]
+    pub(super) attributes: Vec<String>,
+    /// When the key ends: `90d`, `2027-01-31`, or RFC 3339; never if left out.
+    #[arg(long, value_name = "WHEN")]
+    pub(super) expires: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RevokeKeyArgs {
+    /// The key's id: the part between the first two underscores.
+    pub(super) id: String,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ mod get;
 mod init;
 mod interrupt;
 mod key_candidates;
+mod keys;
 mod pause;
 mod pin;
 mod plan;
@@ -155,6 +156,7 @@ async fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<(), Ended>
         Command::Verify(args) => verify::run(&context, args).await,
         Command::Pin(args) => pin::run(&context, args).await,
         Command::Drop(args) => drop::run(&context, args).await,
+        Command::Keys(args) => keys::run(&context, args).await,
         Command::Schema(args) => schema::run(&context, args).await,
         Command::Doctor(args) => doctor::run(&context, args).await,
     }

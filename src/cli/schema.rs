@@ -28,7 +28,7 @@ pub(super) async fn run(context: &Context<'_>, args: &SchemaArgs) -> Result<(), 
 async fn openapi(context: &Context<'_>) -> Result<Value, Ended> {
     let opened = context.open().await?;
     let project = &opened.project;
-    let document = serve::describe_once(&opened.connector, &project.schemas, &project.limits).await;
+    let document = serve::describe_once(&opened.connector, &project.schemas, &project.limits, &project.auth).await;
     opened.close().await;
     Ok(document?)
 }

@@ -31,7 +31,7 @@ pub(super) fn serve_settings(project: &Project, metrics: ReadMetrics) -> ServeSe
     ServeSettings {
         schemas: project.schemas.clone(),
         api: project.api.clone(),
-        auth: project.auth,
+        auth: project.auth.clone(),
         limits: project.limits.clone(),
         metrics,
     }

@@ -33,12 +33,13 @@ async fn run_all(context: &Context<'_>, opened: &Opened, shutdown: CancellationT
     let engine = Arc::new(context.engine(opened, Arc::new(observer)).await?);
     let project = &opened.project;
     // Both addresses are taken before anything begins.
-    let listener = Listener::bind(Api::Admin, project.admin.clone(), project.auth).await?;
+    let listener = Listener::bind(Api::Admin, project.admin.clone(), &project.auth).await?;
     let server = serve::serve(serve_settings(project, metrics), &opened.connector, shutdown.clone()).await?;
     tracing::info!(address = %server.addr, "the read API listens");
     let slots = Slots::of(project);
     tracing::info!(address = %listener.addr(), "the admin API listens");
-    let admin = Admin { engine: Arc::clone(&engine), slots: slots.clone(), registry };
+    let doorkeeper = Arc::clone(&server.doorkeeper);
+    let admin = Admin { engine: Arc::clone(&engine), slots: slots.clone(), registry, doorkeeper };
     let admin = tokio::spawn(admin::serve(listener, admin, shutdown.clone()));
     if opened.server.is_some() {
         tracing::info!("`lakegate status` prints the URL for SQL readers");

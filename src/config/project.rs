@@ -13,7 +13,7 @@ use super::secret;
 use super::section::section;
 use super::settings::{self, Names, Period, SECOND, Size, Whole, Words};
 use super::yaml::{Node, Value};
-use crate::domain::{Alerts, ApiSettings, Auth, Code, Limits, Schemas, TlsFiles};
+use crate::domain::{Alerts, ApiSettings, Auth, Code, Credentials, Limits, Schemas, TlsFiles};
 
 section! {
     /// A Lakegate project: the settings of the whole.
@@ -31,7 +31,7 @@ section! {
         api: ApiKeys,
         /// The admin API, which `lakegate up` serves.
         admin: AdminKeys,
-        /// Who may use the APIs: `none` lets anybody in. Unless declared, they listen on loopback alone.
+        /// Who may use the APIs: whoever shows a credential, or with `none` anybody. Unless declared, anybody, on loopback alone.
         auth: Auth,
         /// Whom to tell when a pipeline fails, is late or has recovered; nobody unless declared.
         alerts: AlertKeys,
@@ -94,6 +94,16 @@ section! {
     }
     required []
     later []
+}
+
+section! {
+    /// Which credentials the APIs take.
+    AuthKeys, "`auth`" {
+        /// Whether they take API keys, which `lakegate keys create` makes.
+        keys: bool = false,
+    }
+    required []
+    later [jwt]
 }
 
 section! {
@@ -335,15 +345,21 @@ impl Setting for Auth {
     const COLLECTION: bool = true;
 
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        if let Value::Map(entries) = &node.value
-            && let Some((key, _)) = entries.iter().find(|(key, _)| matches!(key.name.as_str(), "keys" | "jwt"))
-        {
-            return reader.not_built(&key.place, &format!("`{}`", key.name), "remove the key");
+        if let Value::Map(_) = &node.value {
+            let problems = reader.problems.len();
+            let auth = AuthKeys::read(node, reader)?;
+            let keys = auth.keys.is_some_and(|keys| keys.value);
+            if keys || reader.problems.len() > problems {
+                return Some(Auth::Required(Credentials { keys }));
+            }
+            let hint = "write `keys: true`; for anybody to be let in, write `auth: none`";
+            return reader.invalid(&node.place, "no credential is taken", hint);
         }
-        settings::word(node, reader, &["none"], &[], None).map(|_| Auth::None)
+        settings::word(node, reader, &["none"], &[], Some("{keys: true}")).map(|_| Auth::None)
     }
 
     fn schema() -> Json {
-        words(&[("none", "Anybody, wherever the API listens.")])
+        let none = words(&[("none", "Anybody, wherever the API listens.")]);
+        json!({"anyOf": [none, AuthKeys::schema()]})
     }
 }

@@ -5,6 +5,7 @@
 //! logins. Without the right to create roles everything belongs to the connecting login, and the read API connects as
 //! that.
 
+use postgres_types::ToSql;
 use tokio_postgres::{Client, GenericClient};
 
 use crate::domain::{Code, Error, Result};
@@ -14,6 +15,15 @@ use super::Destination;
 
 /// Beginning of the comment that says whose a schema or a role is.
 const MARK: &str = "Lakegate project ";
+
+/// What a role is to have: USAGE on schemas, SELECT on relations, EXECUTE on functions; the latter two as they are written in
+/// a statement.
+#[derive(Clone, Copy)]
+struct Rights<'a> {
+    schemas: &'a [&'a str],
+    relations: &'a [String],
+    functions: &'a [String],
+}
 
 impl Destination {
     /// Makes the schemas and, where allowed, the roles of a project. Safe to repeat, and to run in several processes at
@@ -117,17 +127,18 @@ impl Destination {
             .await
             .doing(doing)?;
         if ours.is_some() {
-            let tables = ["published", "tables", "generations", "changed_keys"].map(|table| self.control(table));
-            let schemas = [self.schemas.data.as_str(), self.schemas.control.as_str()];
-            self.let_read(&transaction, &reader, &schemas, &tables).await?;
+            let tables = ["published", "tables", "generations", "changed_keys", "api_keys", "auth_epoch"];
+            let rights = Rights {
+                schemas: &[&self.schemas.data, &self.schemas.control],
+                relations: &tables.map(|table| self.control(table)),
+                functions: &[format!("{}(text[])", self.control("note_key_use"))],
+            };
+            self.grant(&transaction, &reader, rights).await?;
         }
         transaction.commit().await.doing(doing)
     }
 
     /// Gives a role USAGE on schemas and SELECT on (quoted) relations, as far as it lacks them.
-    ///
-    /// A GRANT rewrites the object's row in the catalogue even where it changes nothing, and of two that meet one
-    /// fails: "tuple concurrently updated". So only what is missing is granted, by one transaction at a time.
     pub(super) async fn let_read(
         &self,
         transaction: &impl GenericClient,
@@ -135,12 +146,24 @@ impl Destination {
         schemas: &[&str],
         relations: &[String],
     ) -> Result<()> {
+        self.grant(transaction, role, Rights { schemas, relations, functions: &[] }).await
+    }
+
+    /// Gives a role what it lacks of these rights.
+    ///
+    /// A GRANT rewrites the object's row in the catalogue even where it changes nothing, and of two that meet one
+    /// fails: "tuple concurrently updated". So only what is missing is granted, by one transaction at a time.
+    async fn grant(&self, transaction: &impl GenericClient, role: &str, rights: Rights<'_>) -> Result<()> {
+        let Rights { schemas, relations, functions } = rights;
         let doing = "grant the right to read";
         let lacking = "SELECT 'USAGE ON SCHEMA ' || quote_ident(n) FROM unnest($2::text[]) n \
                            WHERE NOT has_schema_privilege($1::text, n, 'USAGE') \
                        UNION ALL SELECT 'SELECT ON ' || r FROM unnest($3::text[]) r \
-                           WHERE NOT has_table_privilege($1::text, r, 'SELECT')";
-        if transaction.query(lacking, &[&role, &schemas, &relations]).await.doing(doing)?.is_empty() {
+                           WHERE NOT has_table_privilege($1::text, r, 'SELECT') \
+                       UNION ALL SELECT 'EXECUTE ON FUNCTION ' || f FROM unnest($4::text[]) f \
+                           WHERE NOT has_function_privilege($1::text, f, 'EXECUTE')";
+        let rights: [&(dyn ToSql + Sync); 4] = [&role, &schemas, &relations, &functions];
+        if transaction.query(lacking, &rights).await.doing(doing)?.is_empty() {
             return Ok(());
         }
         transaction
@@ -150,7 +173,7 @@ impl Destination {
             )
             .await
             .doing(doing)?;
-        for row in transaction.query(lacking, &[&role, &schemas, &relations]).await.doing(doing)? {
+        for row in transaction.query(lacking, &rights).await.doing(doing)? {
             let sql = format!("GRANT {} TO {}", row.get::<_, &str>(0), quote(role));
             transaction.batch_execute(&sql).await.doing(doing)?;
         }

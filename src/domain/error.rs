@@ -178,6 +178,10 @@ codes! {
     TooStale = 6015, "The data was checked too long ago", User, Later;
     BadBody = 6016, "The body is not valid", User, Never;
     MediaTypeRefused = 6017, "The type of the body is not taken", User, Never;
+    CredentialMissing = 6018, "A credential is needed", User, Never;
+    CredentialWrong = 6019, "The credential is not valid", User, Never;
+    CredentialExpired = 6020, "The credential has expired", User, Never;
+    CredentialRevoked = 6021, "The credential was revoked", User, Never;
 
     Paused = 7001, "The pipeline is paused", User, Never;
     Late = 7002, "The data is older than its freshness allows", User, Later;
@@ -190,6 +194,8 @@ codes! {
     InvalidBody = 7009, "The request's body is not valid", User, Never;
     NoSuchRun = 7010, "No such run", User, Never;
     NoAnswer = 7011, "There was no answer in time", User, Later;
+    NotAdmin = 7012, "The credential is not for the admin API", User, Never;
+    NoSuchKey = 7013, "No such API key", User, Never;
 }
 
 impl Code {

@@ -2,6 +2,8 @@
 //!
 //! Nothing here does I/O or knows SQL, YAML, Arrow or HTTP; every other module may use it, and it uses none of them.
 
+mod api_key;
+mod auth;
 mod checks;
 mod column_type;
 mod contract;
@@ -19,6 +21,8 @@ mod standing;
 mod table_name;
 mod table_schema;
 
+pub use api_key::{NewKey, ROLE_FORM, is_role, parse_expiry};
+pub use auth::{ADMIN_ROLE, Auth, Caller, Credentials};
 pub use checks::{Checks, RowCountCheck, SqlCheck};
 pub use column_type::{ColumnType, ScalarType};
 pub use contract::{Contract, PinnedColumn};
@@ -29,7 +33,7 @@ pub use pipeline::{
     ColumnRules, ColumnSelection, DeltaSource, Deprecation, Mode, OnBadRow, OnDuplicateKey, OnSchemaChange,
     ParquetSource, Pipeline, ServePolicy, SourcePin, SourceSpec, StorageOptions, Verify,
 };
-pub use project::{Alerts, ApiSettings, Auth, Limits, Project, Schemas, TlsFiles};
+pub use project::{Alerts, ApiSettings, Limits, Project, Schemas, TlsFiles};
 pub use retry::{Backoff, NextTry, chance, next_try, passes_soon};
 pub use row_counts::RowCounts;
 pub use run::{RunMode, RunOutcome, RunState, StageSeconds};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::Pipeline;
+use super::{Auth, Pipeline};
 
 /// A project, validated: `lakegate.yaml`, all pipeline files and the overriding environment.
 #[derive(Debug, Clone)]
@@ -62,15 +62,6 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// Its key, which is not encrypted.
     pub key: PathBuf,
-}
-
-/// Who may use the APIs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Auth {
-    /// Not declared: anybody, but on loopback only.
-    Unset,
-    /// `auth: none` is written out: anybody, anywhere.
-    None,
 }
 
 /// Whom to tell when the standing of a pipeline changes.

@@ -62,21 +62,12 @@ impl Listener {
     /// Takes the address of an API.
     ///
     /// # Errors
-    /// [`Code::AuthRequired`] off loopback without `auth: none`; [`Code::PortTaken`]; [`Code::InvalidValue`] for an address
-    /// that cannot be listened on; [`Code::ApiTls`].
-    pub async fn bind(api: Api, settings: ApiSettings, auth: Auth) -> Result<Listener> {
-        let (listen, section) = (settings.listen, api.section());
-        if !listen.ip().is_loopback() && auth != Auth::None {
-            let detail =
-                format!("`{section}.listen` is {listen}, which other machines can reach, and no `auth` is declared");
-            let hint = match api {
-                Api::Read => "listen on 127.0.0.1, or write `auth: none` in lakegate.yaml to let everybody read",
-                Api::Admin => {
-                    "listen on 127.0.0.1, or write `auth: none` in lakegate.yaml to let everybody read every table and \
-                     start, cancel and pause syncs"
-                }
-            };
-            return Err(Error::new(Code::AuthRequired, detail).hint(hint));
+    /// [`Code::AuthRequired`] off loopback without credentials or `auth: none`; [`Code::PortTaken`]; [`Code::InvalidValue`]
+    /// for an address that cannot be listened on; [`Code::ApiTls`].
+    pub async fn bind(api: Api, settings: ApiSettings, auth: &Auth) -> Result<Listener> {
+        let listen = settings.listen;
+        if !listen.ip().is_loopback() && !may_be_reached(api, auth) {
+            return Err(unguarded(api, listen));
         }
         let tls = settings.tls.clone().map(tls::config).transpose()?;
         let listener = TcpListener::bind(listen).await.map_err(|error| not_bound(api, listen, error))?;
@@ -137,6 +128,30 @@ impl Listener {
             tracing::warn!("requests were still under way when the server ended");
         }
     }
+}
+
+/// Whether an API may be reached by other machines.
+fn may_be_reached(api: Api, auth: &Auth) -> bool {
+    match (auth, api) {
+        (Auth::Unset, _) => false,
+        (Auth::None, _) | (Auth::Required(_), Api::Read) => true,
+        (Auth::Required(credentials), Api::Admin) => credentials.keys,
+    }
+}
+
+fn unguarded(api: Api, listen: SocketAddr) -> Error {
+    let section = api.section();
+    let detail = format!("`{section}.listen` is {listen}, which other machines can reach, and no `auth` is declared");
+    Error::new(Code::AuthRequired, detail).hint(match api {
+        Api::Read => {
+            "listen on 127.0.0.1, or declare `auth: {keys: true}` in lakegate.yaml, or write `auth: none` to let everybody \
+             read"
+        }
+        Api::Admin => {
+            "listen on 127.0.0.1, or declare `auth: {keys: true}` in lakegate.yaml, or write `auth: none` to let everybody \
+             read every table and start, cancel and pause syncs"
+        }
+    })
 }
 
 fn not_bound(api: Api, listen: SocketAddr, error: io::Error) -> Error {

@@ -17,6 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use super::cache::{Cache, Changed};
 use super::metrics::ReadMetrics;
 use super::table::{Checked, PublishedTable};
+use crate::auth::Doorkeeper;
 use crate::domain::{Code, Error, Result, Schemas};
 use crate::postgres::{Connector, Notifications, Session};
 use crate::store::{Control, PublishedState};
@@ -82,22 +83,28 @@ pub(super) enum Found {
 pub(super) enum Readiness {
     /// Yes.
     Ready,
-    /// These cannot.
+    /// These cannot; which ones, not everybody is told.
     Unreadable(Vec<String>),
     /// Postgres has not been heard from for too long to know.
     Deaf,
 }
 
 impl Catalog {
-    /// Starts to follow the control schema.
-    pub(super) fn start(connector: Connector, schemas: Schemas, cache: Arc<Cache>, metrics: ReadMetrics) -> Self {
+    /// Starts to follow the control schema, with the API keys in it.
+    pub(super) fn start(
+        connector: Connector,
+        schemas: Schemas,
+        cache: Arc<Cache>,
+        metrics: ReadMetrics,
+        doorkeeper: Arc<Doorkeeper>,
+    ) -> Self {
         let shared = Arc::new(Shared { tables: ArcSwap::default(), started: Instant::now(), heard: AtomicU64::new(0) });
         let (calls, called) = mpsc::channel(MAX_CALLERS);
         let mut task = JoinSet::new();
         let control = Control::new(&schemas.control);
         let shared_too = Arc::clone(&shared);
         let follower =
-            Follower { connector, schemas, control, cache, metrics, shared: shared_too, serial: 0, link: None };
+            Follower { connector, schemas, control, cache, metrics, doorkeeper, shared: shared_too, serial: 0, link: None };
         task.spawn(follower.run(called));
         Catalog { shared, calls, _task: task }
     }
@@ -169,6 +176,7 @@ struct Follower {
     control: Control,
     cache: Arc<Cache>,
     metrics: ReadMetrics,
+    doorkeeper: Arc<Doorkeeper>,
     shared: Arc<Shared>,
     /// The last serial number given to a table's state.
     serial: u64,
@@ -221,6 +229,10 @@ impl Follower {
     async fn read(&mut self) -> Result<()> {
         let (session, _) = self.link.as_ref().ok_or_else(|| Error::internal("the catalogue has no connection"))?;
         let began = self.shared.started.elapsed();
+        // Whoever cannot be told any more that a key was revoked is deaf to what is published, too.
+        if let Some(keyring) = self.doorkeeper.keyring() {
+            keyring.follow(&self.control, session).await?;
+        }
         let (asked, looked) = (Checked::begin(), std::time::Instant::now());
         let published = self.control.published_states(session).await?;
         let known = self.shared.tables.load_full();

@@ -10,7 +10,8 @@ use super::metrics::ReadMetrics;
 use super::openapi::{Bounds, document};
 use super::reader::{Asked, Reader};
 use super::request::Question;
-use crate::domain::{Code, Error, Limits, Result, Schemas};
+use crate::auth::Doorkeeper;
+use crate::domain::{Auth, Code, Error, Limits, Result, Schemas};
 use crate::postgres::{Connector, Purpose};
 
 /// Answers one question by the code that answers it over HTTP, and gives the same bytes.
@@ -26,25 +27,24 @@ pub async fn lookup_once(
 ) -> Result<Vec<u8>> {
     connector.connect(Purpose::Control, "lakegate get").await?.close().await;
     let limits = Limits { connections: 1, cache_memory: 0, ..limits.clone() };
-    Reader::start(connector, schemas, &limits, &ReadMetrics::default())?
-        .answer(Asked::One(question))
-        .await
-        .body
-        .map(|body| body.bytes)
+    let doorkeeper = Arc::new(Doorkeeper::of_operator());
+    let reader = Reader::start(connector, schemas, &limits, &ReadMetrics::default(), doorkeeper)?;
+    reader.answer(Asked::One(question)).await.body.map(|body| body.bytes)
 }
 
 /// The document that the read API serves as `/v1/openapi.json`, of what is published now.
 ///
 /// # Errors
 /// Whatever keeps Postgres from being reached; [`Code::Unavailable`] where what is published cannot be read.
-pub async fn describe_once(connector: &Connector, schemas: &Schemas, limits: &Limits) -> Result<Value> {
+pub async fn describe_once(connector: &Connector, schemas: &Schemas, limits: &Limits, auth: &Auth) -> Result<Value> {
     connector.connect(Purpose::Control, "lakegate schema").await?.close().await;
-    let catalog = Catalog::start(connector.clone(), schemas.clone(), Arc::new(Cache::new(0)), ReadMetrics::default());
+    let (cache, doorkeeper) = (Arc::new(Cache::new(0)), Arc::new(Doorkeeper::of_operator()));
+    let catalog = Catalog::start(connector.clone(), schemas.clone(), cache, ReadMetrics::default(), doorkeeper);
     catalog.refresh().await;
     let unread = || {
         Error::new(Code::Unavailable, "what is published cannot be read")
             .hint("run `lakegate sync` first, or see `lakegate doctor`")
     };
     let tables = catalog.served().ok_or_else(unread)?;
-    Ok(document(&tables, Bounds::of(limits)))
+    Ok(document(&tables, Bounds::of(limits, Doorkeeper::new(auth).asks())))
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use axum::http::HeaderMap;
 use futures::future::try_join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -26,7 +27,8 @@ use super::rows::{Body, RowWriter};
 use super::statement::Values;
 use super::table::PublishedTable;
 use super::unsent::Unsent;
-use crate::domain::{Code, Error, Limits, Result, Schemas, spell_duration};
+use crate::auth::Doorkeeper;
+use crate::domain::{ADMIN_ROLE, Caller, Code, Error, Limits, Result, Schemas, spell_duration};
 use crate::postgres::Connector;
 
 /// How often a question is asked again when the published state has changed under it.
@@ -45,6 +47,7 @@ pub(super) struct Reader {
     lookups: Lookups,
     pages: Pages,
     contract: Contract,
+    doorkeeper: Arc<Doorkeeper>,
     batches: Semaphore,
     unsent: Unsent,
     page_max: u32,
@@ -123,17 +126,19 @@ impl Reader {
         schemas: &Schemas,
         limits: &Limits,
         metrics: &ReadMetrics,
+        doorkeeper: Arc<Doorkeeper>,
     ) -> Result<Arc<Self>> {
         let for_pages = (limits.connections / 4).max(1);
         let for_lookups = limits.connections.saturating_sub(for_pages).max(1);
         let cache = Arc::new(Cache::new(limits.cache_memory));
-        let bounds = Bounds::of(limits);
+        let bounds = Bounds::of(limits, doorkeeper.asks());
         let reader = Arc::new(Reader {
-            catalog: Catalog::start(connector.clone(), schemas.clone(), Arc::clone(&cache), metrics.clone()),
+            catalog: Catalog::start(connector.clone(), schemas.clone(), Arc::clone(&cache), metrics.clone(), Arc::clone(&doorkeeper)),
             lookups: Lookups::start(connector, &cache, for_lookups, limits.statement_timeout),
             pages: Pages::new(connector, schemas, &cache, for_pages, limits.statement_timeout)?,
             cache,
             contract: Contract::new(bounds),
+            doorkeeper,
             batches: Semaphore::new(MAX_BATCHES),
             unsent: Unsent::default(),
             page_max: bounds.page_max,
@@ -150,8 +155,22 @@ impl Reader {
         self.catalog.refresh().await;
     }
 
-    pub(super) fn readiness(&self) -> Readiness {
-        self.catalog.readiness()
+    /// Who sends a request with these headers.
+    ///
+    /// # Errors
+    /// Those of [`Doorkeeper::admit`].
+    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<Arc<Caller>> {
+        self.doorkeeper.admit(headers)
+    }
+
+    /// Whether every published table can be read; strangers are not told which cannot.
+    pub(super) fn readiness(&self, headers: &HeaderMap) -> Readiness {
+        let may_know =
+            || !self.doorkeeper.asks() || self.admit(headers).is_ok_and(|caller| caller.has_role(ADMIN_ROLE));
+        match self.catalog.readiness() {
+            Readiness::Unreadable(_) if !may_know() => Readiness::Unreadable(Vec::new()),
+            readiness => readiness,
+        }
     }
 
     /// What is promised of the published tables, and whether it is told although nobody knows whether it still holds.

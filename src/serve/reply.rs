@@ -3,7 +3,9 @@
 use std::hash::{DefaultHasher, Hasher as _};
 
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, VARY};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
@@ -13,6 +15,7 @@ use super::compress::{MIN_BYTES, compress};
 use super::envelope;
 use super::reader::Answer;
 use super::unsent::Unsent;
+use crate::auth::challenge;
 use crate::domain::{Code, Error, Result};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -136,6 +139,9 @@ pub(super) fn refusal(error: &Error) -> Response {
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
+    if let Some(challenge) = challenge(code) {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
     response
 }
 
@@ -151,6 +157,9 @@ pub(super) fn status(code: Code) -> StatusCode {
     match code {
         Code::TableNotFound | Code::RowNotFound | Code::NoSuchRoute => StatusCode::NOT_FOUND,
         Code::BadKey | Code::UnknownColumn | Code::BadParameter | Code::BadBody => StatusCode::BAD_REQUEST,
+        Code::CredentialMissing | Code::CredentialWrong | Code::CredentialExpired | Code::CredentialRevoked => {
+            StatusCode::UNAUTHORIZED
+        }
         Code::StaleCursor => StatusCode::CONFLICT,
         Code::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
         Code::HostRefused => StatusCode::MISDIRECTED_REQUEST,

@@ -59,6 +59,9 @@ pub(super) fn router(reader: Arc<Reader>, gate: Arc<Gate>) -> Router {
 /// A row by its whole key, or a page by the first parts of it. The path is taken raw: an encoded `/` is data.
 async fn rows(State(reader): State<Arc<Reader>>, uri: Uri, headers: HeaderMap) -> Response {
     let began = Instant::now();
+    if let Err(error) = reader.admit(&headers) {
+        return reply::refusal(&error);
+    }
     let path = uri.path().strip_prefix(ROOT).unwrap_or_default();
     let mut operation = Operation::Row;
     let answer = match question(path, uri.query(), &headers) {
@@ -91,6 +94,9 @@ fn question(path: &str, query: Option<&str>, headers: &HeaderMap) -> Result<Ques
 /// Rows by many whole keys, which stand in the body.
 async fn batch(State(reader): State<Arc<Reader>>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
     let began = Instant::now();
+    if let Err(error) = reader.admit(&headers) {
+        return reply::refusal(&error);
+    }
     let path = uri.path().strip_prefix(ROOT).unwrap_or_default();
     let answer = match reader.admit_batch() {
         // What bodies take in memory is bounded by how many are taken at a time.
@@ -142,6 +148,9 @@ fn refused(reader: &Reader, path: &str, error: Error) -> Answer {
 
 /// What is promised of every table. No table has this name.
 async fn contract(State(reader): State<Arc<Reader>>, headers: HeaderMap) -> Response {
+    if let Err(error) = reader.admit(&headers) {
+        return reply::refusal(&error);
+    }
     match reader.contract().await {
         Ok((content, stale)) => {
             let mut response = content.reply(&headers).await;
@@ -158,10 +167,11 @@ async fn live() -> Response {
     reply::json(r#"{"status":"live"}"#)
 }
 
-async fn ready(State(reader): State<Arc<Reader>>) -> Response {
-    let why = match reader.readiness() {
+async fn ready(State(reader): State<Arc<Reader>>, headers: HeaderMap) -> Response {
+    let why = match reader.readiness(&headers) {
         Readiness::Ready => return reply::json(r#"{"status":"ready"}"#),
         Readiness::Deaf => "what is published is not known: Postgres does not answer".to_owned(),
+        Readiness::Unreadable(names) if names.is_empty() => "a published table cannot be read".to_owned(),
         Readiness::Unreadable(mut names) => {
             names.truncate(MAX_NAMES);
             format!("these published tables cannot be read: {}", names.join(", "))

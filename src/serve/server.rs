@@ -12,6 +12,7 @@ use super::metrics::ReadMetrics;
 use super::reader::Reader;
 use super::reply;
 use super::router::router;
+use crate::auth::Doorkeeper;
 use crate::domain::{ApiSettings, Auth, Limits, Result, Schemas};
 use crate::http::{Api, Listener};
 use crate::postgres::Connector;
@@ -39,6 +40,8 @@ pub struct ServeSettings {
 pub struct BoundServer {
     /// The address, with the port that was taken where 0 was asked for.
     pub addr: SocketAddr,
+    /// Tells who asks, by credentials that are kept up as long as the server runs.
+    pub doorkeeper: Arc<Doorkeeper>,
     /// Ends when the server has ended, after it was told to.
     pub task: JoinHandle<()>,
 }
@@ -51,9 +54,10 @@ pub struct BoundServer {
 /// Those of [`Listener::bind`].
 pub async fn serve(settings: ServeSettings, connector: &Connector, shutdown: CancellationToken) -> Result<BoundServer> {
     let ServeSettings { schemas, api, auth, limits, metrics } = settings;
-    let listener = Listener::bind(Api::Read, api, auth).await?;
+    let listener = Listener::bind(Api::Read, api, &auth).await?;
     let addr = listener.addr();
-    let reader = Reader::start(connector, &schemas, &limits, &metrics)?;
+    let doorkeeper = Arc::new(Doorkeeper::new(&auth));
+    let reader = Reader::start(connector, &schemas, &limits, &metrics, Arc::clone(&doorkeeper))?;
     // Better to be late than to say of every table that it is not known; but not for ever.
     let _ = timeout(SETTLE, reader.settle()).await;
     let routes = router(Arc::clone(&reader), listener.gate(reply::refusal));
@@ -62,5 +66,5 @@ pub async fn serve(settings: ServeSettings, connector: &Connector, shutdown: Can
         // The reader's connections live as long as the last request.
         drop(reader);
     });
-    Ok(BoundServer { addr, task })
+    Ok(BoundServer { addr, doorkeeper, task })
 }

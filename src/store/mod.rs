@@ -4,6 +4,7 @@
 //! come from one [`Control`], which knows the schema's quoted name.
 
 mod alerts;
+mod api_keys;
 mod cancel;
 mod generations;
 mod lease;
@@ -16,6 +17,7 @@ mod served;
 mod sync_state;
 
 pub use alerts::{AlertMessage, Change, Told};
+pub use api_keys::{KeyRecord, StoredKey};
 pub use cancel::cancelled_by;
 pub use generations::{LoadedGeneration, LoadedRow, MergedRow};
 pub use lease::{Ending, Heartbeat, Lease, LeaseAttempt};

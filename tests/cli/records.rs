@@ -10,7 +10,7 @@ use super::items;
 use crate::support::project::{Ran, TestProject, eventually};
 
 /// Fields whose insides are the user's own, or are listed elsewhere.
-const CLOSED: [&str; 4] = ["error", "key", "last_run", "data"];
+const CLOSED: [&str; 5] = ["error", "key", "last_run", "data", "attributes"];
 
 /// The names of a record's fields, those of fields within fields included.
 fn fields(record: &Value, path: &str, found: &mut BTreeSet<String>) {
@@ -121,6 +121,23 @@ async fn records_of_a_tables_life_are_as_documented() {
     expected.remove("error");
     assert_eq!(printed, expected, "a rollback is a run");
     hold(&["`drop "], &[run(&project, "drop items --yes").await]);
+}
+
+#[tokio::test]
+async fn records_of_keys_are_as_documented() {
+    let (project, _table) = items().await;
+    let create = ["keys", "create", "app", "--attribute", "tenant=a", "--output", "json"];
+    let made = project.run(&create).await.ok();
+    assert_eq!(documented("`keys create "), BTreeSet::from(["key".to_owned()]), "what a record has besides");
+    let mut of_list = BTreeSet::new();
+    let listed = run(&project, "keys list").await.ok();
+    fields(&listed.json()[0], "", &mut of_list);
+    let mut of_create = BTreeSet::new();
+    fields(&made.json()[0], "", &mut of_create);
+    of_list.insert("key".to_owned());
+    assert_eq!(of_create, of_list);
+    let id = made.json()[0]["id"].as_str().unwrap().to_owned();
+    hold(&["`keys list`"], &[listed, run(&project, &format!("keys revoke {id}")).await.ok()]);
 }
 
 #[tokio::test]

@@ -103,7 +103,8 @@ async fn it_is_compressed_and_the_command_line_has_the_same() {
     let addr = running.server.addr;
     let plain = get(addr, URL).await;
     let settings = settings();
-    let described = describe_once(&database.connector(), &settings.schemas, &settings.limits).await.unwrap();
+    let described =
+        describe_once(&database.connector(), &settings.schemas, &settings.limits, &settings.auth).await.unwrap();
     assert_eq!(plain.body, described.to_string());
     let small = get_with(addr, URL, &[("Accept-Encoding", "gzip")]).await;
     assert_eq!((small.header("content-encoding"), small.header("vary")), (Some("gzip"), Some("Accept-Encoding")));

@@ -14,6 +14,9 @@ use super::postgres::TestDatabase;
 /// The migration that makes the control schema.
 const CONTROL: &str = include_str!("../../src/store/migrations/0001_control.sql");
 
+/// The one that makes the tables of API keys.
+const API_KEYS: &str = include_str!("../../src/store/migrations/0008_api_keys.sql");
+
 /// The schemas of test projects.
 pub(crate) fn schemas() -> Schemas {
     let name = str::to_owned;
@@ -75,7 +78,9 @@ impl Publisher {
             .batch_execute(&format!("CREATE SCHEMA {control}; CREATE SCHEMA {}", quote(&data)))
             .await
             .expect("schemas");
-        session.batch_execute(&CONTROL.replace("{control}", &control)).await.expect("the control schema");
+        for migration in [CONTROL, API_KEYS] {
+            session.batch_execute(&migration.replace("{control}", &control)).await.expect("the control schema");
+        }
         Publisher { session }
     }
 

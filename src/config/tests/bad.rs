@@ -178,6 +178,9 @@ fn wrong_values_of_a_project() {
         "api: {tls: {certificate: a.pem}}\n",
         "admin: {listen: 8081, tls: {}}\n",
         "auth: everybody\n",
+        "auth: {}\n",
+        "auth: {keys: false}\n",
+        "auth: {keys: perhaps, kyes: true}\n",
         "limits: {memory: 1GB, connections: 1, page_max: 0, statement_timeout: 1m, concurrent_runs: 1.5}\n",
         "limits: {memory: 1KiB}\n",
         "alerts: {}\n",
@@ -190,8 +193,12 @@ fn wrong_values_of_a_project() {
 #[test]
 fn what_is_not_built_yet() {
     let mut report = Report(Report::pipelines(&["serve: {rate_limit: 5, roles: [a], row_filter: x}\n"]));
-    for text in ["api: {cors: {}}\n", "auth: {keys: true}\n", "auth: {jwt: {}}\n", "pipelines: s3://bucket/pipelines\n"]
-    {
+    for text in [
+        "api: {cors: {}}\n",
+        "auth: {jwt: {}}\n",
+        "auth: {keys: true, jwt: {}}\n",
+        "pipelines: s3://bucket/pipelines\n",
+    ] {
         report.case(text, load_project(text, &[]));
     }
     insta::assert_snapshot!(report.0);

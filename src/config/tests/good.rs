@@ -170,8 +170,19 @@ fn variables_alone_make_a_project() {
     assert_eq!(project.postgres.unwrap().expose_secret(), "postgres://me:pw@db/app");
     assert_eq!(project.api.listen.to_string(), "[::1]:9000");
     assert_eq!(project.api.hosts, ["a.example", "b.example"]);
-    assert_eq!((project.auth, project.id.as_deref()), (Auth::None, Some("12345")));
+    assert!(matches!(project.auth, Auth::None));
+    assert_eq!(project.id.as_deref(), Some("12345"));
     assert_eq!(project.schemas.control, "control");
+}
+
+#[test]
+fn api_keys_are_asked_for_where_the_file_or_the_environment_says_so() {
+    let declared = load(folder(&[("lakegate.yaml", "auth: {keys: true}\n")]).path(), &Environment::default()).unwrap();
+    let env = [("LAKEGATE_AUTH", "{keys: true}")].into_iter().collect();
+    let overridden = load(folder(&[]).path(), &env).unwrap();
+    for loaded in [declared, overridden] {
+        assert!(matches!(loaded.project.auth, Auth::Required(credentials) if credentials.keys));
+    }
 }
 
 #[test]

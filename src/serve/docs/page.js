@@ -7,6 +7,8 @@ const SHOWN_MAX = 200000;
 
 const byId = (id) => document.getElementById(id);
 let contract = null;
+/** What requests bear where the server asks for a credential; kept as long as the page is open, and nowhere else. */
+let credential = "";
 let fields = 0;
 
 /** An element with attributes and children; strings become text. */
@@ -116,9 +118,13 @@ const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 function curl(method, url, headers, body) {
   const words = ["curl"];
   for (const [name, value] of Object.entries(headers)) words.push("-H", quoted(`${name}: ${value}`));
+  if (credential) words.push("-H", '"Authorization: Bearer $LAKEGATE_KEY"');
   if (method === "POST") words.push("-d", quoted(body));
   return [...words, quoted(new URL(url, document.baseURI).href)].join(" ");
 }
+
+/** The headers of a request with the credential, if there is one. */
+const signed = (headers) => (credential ? { ...headers, Authorization: `Bearer ${credential}` } : headers);
 
 /** Sends a request. `live` is read out when it changes, what is in `out` is not. */
 async function send(method, request, body, live, out) {
@@ -129,7 +135,7 @@ async function send(method, request, body, live, out) {
   try {
     const began = performance.now();
     const sent = method === "POST" ? body : undefined;
-    const answer = await fetch(url, { method, headers: request.headers, body: sent, cache: "no-store" });
+    const answer = await fetch(url, { method, headers: signed(request.headers), body: sent, cache: "no-store" });
     const bytes = await answer.arrayBuffer();
     const took = Math.round(performance.now() - began);
     const kind = answer.status < 400 ? "good" : "bad";
@@ -230,7 +236,8 @@ function list() {
 
 async function start() {
   try {
-    const answer = await fetch("v1/openapi.json");
+    const answer = await fetch("v1/openapi.json", { headers: signed({}) });
+    byId("credential").hidden = answer.status !== 401;
     if (!answer.ok) throw new Error((await answer.json()).error?.[0]?.detail ?? `status ${answer.status}`);
     contract = await answer.json();
   } catch (error) {
@@ -250,5 +257,11 @@ async function start() {
   });
   show(chosen());
 }
+
+byId("credential").addEventListener("submit", (event) => {
+  event.preventDefault();
+  credential = byId("token").value.trim();
+  start();
+});
 
 start();

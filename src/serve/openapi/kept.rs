@@ -59,7 +59,7 @@ mod tests {
     use crate::serve::table::tests::table;
 
     fn contract() -> Contract {
-        Contract::new(Bounds { page_max: 10, batch_keys_max: 10 })
+        Contract::new(Bounds { page_max: 10, batch_keys_max: 10, credentials: false })
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use super::table::PublishedTable;
 use crate::domain::Limits;
 use operation::{Reading, parameter};
-use refusal::{OF_PAGE_OF_TEXT, OF_ROWS, OF_STATE, headers};
+use refusal::{OF_DOCUMENT, OF_PAGE_OF_TEXT, OF_ROWS, OF_STATE, headers};
 use table::Description;
 
 pub(super) use kept::Contract;
@@ -29,11 +29,13 @@ pub(super) struct Bounds {
     pub(super) page_max: u32,
     /// The most keys of a batch.
     pub(super) batch_keys_max: u32,
+    /// Whether credentials are asked for.
+    pub(super) credentials: bool,
 }
 
 impl Bounds {
-    pub(super) fn of(limits: &Limits) -> Self {
-        Bounds { page_max: limits.page_max.max(1), batch_keys_max: limits.batch_keys_max }
+    pub(super) fn of(limits: &Limits, credentials: bool) -> Self {
+        Bounds { page_max: limits.page_max.max(1), batch_keys_max: limits.batch_keys_max, credentials }
     }
 }
 
@@ -48,7 +50,7 @@ pub(super) fn document(tables: &[Arc<PublishedTable>], bounds: Bounds) -> Value 
     schemas.insert("Miss".to_owned(), refusal::miss());
     let mut parameters = map(operation::parameter_components());
     let mut responses = map(response_components());
-    refusal::components(&mut responses);
+    refusal::components(&mut responses, bounds.credentials);
     let mut paths = Map::new();
     for table in &tables {
         table.schemas(&mut schemas);
@@ -56,10 +58,10 @@ pub(super) fn document(tables: &[Arc<PublishedTable>], bounds: Bounds) -> Value 
         table.responses(&mut responses);
         table.paths(&mut paths);
     }
-    server_paths(&mut paths);
+    server_paths(&mut paths, bounds);
     let mut tags: Vec<Value> = tables.iter().map(Description::tag).collect();
     tags.push(json!({"name": SERVER, "description": "The server itself."}));
-    json!({
+    let mut document = json!({
         "openapi": "3.1.1",
         "info": {
             "title": "Lakegate read API",
@@ -68,17 +70,33 @@ pub(super) fn document(tables: &[Arc<PublishedTable>], bounds: Bounds) -> Value 
             "description": DESCRIPTION,
         },
         "servers": [{"url": "/", "description": "The server that this document is of."}],
-        // Whoever reaches the address may ask.
-        "security": [],
+        "security": security(bounds),
         "tags": tags,
         "paths": paths,
         "components": {
             "schemas": schemas,
             "parameters": parameters,
-            "headers": refusal::header_components(),
+            "headers": refusal::header_components(bounds.credentials),
             "responses": responses,
         },
-    })
+    });
+    if bounds.credentials {
+        document["components"]["securitySchemes"] = json!({BEARER: {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An API key, `lg_…`.",
+        }});
+    }
+    document
+}
+
+/// The name of the way in which a credential is sent.
+const BEARER: &str = "bearer";
+
+/// What a request has to bear.
+fn security(bounds: Bounds) -> Value {
+    // Whoever reaches the address may ask where nobody is asked for a credential.
+    if bounds.credentials { json!([{BEARER: []}]) } else { json!([]) }
 }
 
 const DESCRIPTION: &str = "An answer is of one whole published state of its table. The format is chosen by `Accept`, JSON \
@@ -144,12 +162,12 @@ fn response_components() -> Value {
 }
 
 /// What is about no table.
-fn server_paths(paths: &mut Map<String, Value>) {
-    for (path, id, summary, answer, tagged, refusals) in [
-        ("/v1/openapi.json", "read_openapi", "This document", "Document", true, OF_STATE),
-        ("/docs", "read_docs", "A page to read this document and to try requests", "Page", true, OF_PAGE_OF_TEXT),
-        ("/livez", "look_livez", "Whether the process runs", "Live", false, OF_PAGE_OF_TEXT),
-        ("/readyz", "look_readyz", "Whether every published table can be read", "Ready", false, OF_STATE),
+fn server_paths(paths: &mut Map<String, Value>, bounds: Bounds) {
+    for (path, id, summary, answer, tagged, refusals, open) in [
+        ("/v1/openapi.json", "read_openapi", "This document", "Document", true, OF_DOCUMENT, false),
+        ("/docs", "read_docs", "A page to read this document and to try requests", "Page", true, OF_PAGE_OF_TEXT, true),
+        ("/livez", "look_livez", "Whether the process runs", "Live", false, OF_PAGE_OF_TEXT, true),
+        ("/readyz", "look_readyz", "Whether every published table can be read", "Ready", false, OF_STATE, true),
     ] {
         let names: &[&str] = if tagged { &["If-None-Match", "X-Request-Id"] } else { &["X-Request-Id"] };
         let reading = Reading {
@@ -162,8 +180,15 @@ fn server_paths(paths: &mut Map<String, Value>) {
             head: "Head",
             tagged,
             refusals,
+            bounds,
         };
-        paths.insert(path.to_owned(), reading.path_item());
+        let mut item = reading.path_item();
+        if open && bounds.credentials {
+            for method in ["get", "head"] {
+                item[method]["security"] = json!([]);
+            }
+        }
+        paths.insert(path.to_owned(), item);
     }
 }
 
@@ -176,7 +201,22 @@ mod tests {
 
     fn of(names: &[&str]) -> Value {
         let tables: Vec<_> = names.iter().map(|name| Arc::new(table(1, name))).collect();
-        document(&tables, Bounds { page_max: 1000, batch_keys_max: 1000 })
+        document(&tables, Bounds { page_max: 1000, batch_keys_max: 1000, credentials: false })
+    }
+
+    #[test]
+    fn what_needs_a_credential_says_so_where_credentials_are_asked_for() {
+        let bounds = Bounds { page_max: 1000, batch_keys_max: 1000, credentials: true };
+        let document = document(&[Arc::new(table(1, "orders"))], bounds);
+        assert_eq!(document["security"], json!([{"bearer": []}]));
+        assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
+        for (path, item) in document["paths"].as_object().unwrap() {
+            let open = ["/docs", "/livez", "/readyz"].contains(&path.as_str());
+            for (_, operation) in item.as_object().unwrap().iter().filter(|(_, operation)| operation.is_object()) {
+                assert_eq!(operation.get("security") == Some(&json!([])), open, "{path}");
+                assert_eq!(operation["responses"].get("401").is_some(), !open, "{path}");
+            }
+        }
     }
 
     #[test]

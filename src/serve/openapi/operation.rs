@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::Bounds;
 use super::refusal::Refusal;
 
 /// A request that reads: by GET, and by HEAD for the same without a body.
@@ -19,6 +20,7 @@ pub(super) struct Reading<'a> {
     /// Whether the answer bears a tag, so that 304 may be the answer.
     pub(super) tagged: bool,
     pub(super) refusals: &'static [Refusal],
+    pub(super) bounds: Bounds,
 }
 
 impl Reading<'_> {
@@ -43,7 +45,7 @@ impl Reading<'_> {
         if self.tagged {
             responses.insert("304".to_owned(), response("NotModified"));
         }
-        for refusal in self.refusals {
+        for refusal in self.refusals.iter().filter(|refusal| refusal.is_given(self.bounds.credentials)) {
             responses.insert(refusal.status.to_string(), response(&name(refusal)));
         }
         let mut operation = json!({"operationId": id, "tags": [self.tag], "summary": summary});

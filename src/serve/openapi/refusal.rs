@@ -19,6 +19,11 @@ const fn refusal(name: &'static str, status: u16, codes: &'static [Code]) -> Ref
 const BAD_REQUEST: Refusal = refusal("BadRequest", 400, &[Code::BadKey, Code::UnknownColumn, Code::BadParameter]);
 const BAD_BATCH: Refusal =
     refusal("BadBatch", 400, &[Code::BadKey, Code::UnknownColumn, Code::BadParameter, Code::BadBody]);
+const UNAUTHORIZED: Refusal = refusal(
+    "Unauthorized",
+    401,
+    &[Code::CredentialMissing, Code::CredentialWrong, Code::CredentialExpired, Code::CredentialRevoked],
+);
 const NO_SUCH_ROW: Refusal = refusal("NoSuchRow", 404, &[Code::TableNotFound, Code::RowNotFound]);
 const NO_SUCH_TABLE: Refusal = refusal("NoSuchTable", 404, &[Code::TableNotFound]);
 const NOT_ACCEPTABLE: Refusal = refusal("NotAcceptable", 406, &[Code::NotAcceptable]);
@@ -36,6 +41,7 @@ const UNKNOWN: Refusal = refusal("Unknown", 503, &[Code::Unavailable]);
 const ALL: &[Refusal] = &[
     BAD_REQUEST,
     BAD_BATCH,
+    UNAUTHORIZED,
     NO_SUCH_ROW,
     NO_SUCH_TABLE,
     NOT_ACCEPTABLE,
@@ -51,22 +57,55 @@ const ALL: &[Refusal] = &[
 
 /// What may be refused to a request for a row.
 pub(super) const OF_ROW: &[Refusal] =
-    &[BAD_REQUEST, NO_SUCH_ROW, NOT_ACCEPTABLE, TOO_LARGE, OTHER_HOST, LONG_HEAD, DEFECT, UNAVAILABLE];
+    &[BAD_REQUEST, UNAUTHORIZED, NO_SUCH_ROW, NOT_ACCEPTABLE, TOO_LARGE, OTHER_HOST, LONG_HEAD, DEFECT, UNAVAILABLE];
 
 /// For a page.
-pub(super) const OF_PAGE: &[Refusal] =
-    &[BAD_REQUEST, NO_SUCH_TABLE, NOT_ACCEPTABLE, STALE_CURSOR, TOO_LARGE, OTHER_HOST, LONG_HEAD, DEFECT, UNAVAILABLE];
+pub(super) const OF_PAGE: &[Refusal] = &[
+    BAD_REQUEST,
+    UNAUTHORIZED,
+    NO_SUCH_TABLE,
+    NOT_ACCEPTABLE,
+    STALE_CURSOR,
+    TOO_LARGE,
+    OTHER_HOST,
+    LONG_HEAD,
+    DEFECT,
+    UNAVAILABLE,
+];
 
 /// For either, by the number of its parts.
-pub(super) const OF_ROW_OR_PAGE: &[Refusal] =
-    &[BAD_REQUEST, NO_SUCH_ROW, NOT_ACCEPTABLE, STALE_CURSOR, TOO_LARGE, OTHER_HOST, LONG_HEAD, DEFECT, UNAVAILABLE];
+pub(super) const OF_ROW_OR_PAGE: &[Refusal] = &[
+    BAD_REQUEST,
+    UNAUTHORIZED,
+    NO_SUCH_ROW,
+    NOT_ACCEPTABLE,
+    STALE_CURSOR,
+    TOO_LARGE,
+    OTHER_HOST,
+    LONG_HEAD,
+    DEFECT,
+    UNAVAILABLE,
+];
 
 /// For a batch.
-pub(super) const OF_BATCH: &[Refusal] =
-    &[BAD_BATCH, NO_SUCH_TABLE, NOT_ACCEPTABLE, TOO_LARGE, NOT_JSON, OTHER_HOST, LONG_HEAD, DEFECT, UNAVAILABLE];
+pub(super) const OF_BATCH: &[Refusal] = &[
+    BAD_BATCH,
+    UNAUTHORIZED,
+    NO_SUCH_TABLE,
+    NOT_ACCEPTABLE,
+    TOO_LARGE,
+    NOT_JSON,
+    OTHER_HOST,
+    LONG_HEAD,
+    DEFECT,
+    UNAVAILABLE,
+];
 
 /// For what the server says of itself.
 pub(super) const OF_PAGE_OF_TEXT: &[Refusal] = &[TOO_LARGE, OTHER_HOST, LONG_HEAD];
+
+/// For what the server promises of its tables.
+pub(super) const OF_DOCUMENT: &[Refusal] = &[UNAUTHORIZED, TOO_LARGE, OTHER_HOST, LONG_HEAD, DEFECT, UNKNOWN];
 
 /// For what the server says of its tables.
 pub(super) const OF_STATE: &[Refusal] = &[TOO_LARGE, OTHER_HOST, LONG_HEAD, DEFECT, UNKNOWN];
@@ -106,12 +145,12 @@ pub(super) fn headers(names: &[&str]) -> Value {
 }
 
 /// The headers of answers.
-pub(super) fn header_components() -> Value {
+pub(super) fn header_components(credentials: bool) -> Value {
     let text = |description: &str| json!({"description": description, "schema": {"type": "string"}});
     let count = |description: &str, least: u8| json!({"description": description, "schema": {"type": "integer", "minimum": least}});
     let mut request_id = text("The request's id: the client's own if it sent a sane one, else a new one.");
     request_id["required"] = json!(true);
-    json!({
+    let mut components = json!({
         "X-Request-Id": request_id,
         "Lakegate-Version": text("The version of the source that the answer is of."),
         "Lakegate-Generation": count("The generation that the answer is of.", 1),
@@ -132,7 +171,11 @@ pub(super) fn header_components() -> Value {
         "Sunset": text("When the table will be gone, where that is known (RFC 8594)."),
         "Link": text("A page that says what to use instead, where the table is to go (RFC 8288)."),
         "Retry-After": count("Seconds after which to try again.", 0),
-    })
+    });
+    if credentials {
+        components["WWW-Authenticate"] = text("`Bearer`: which kind of credential is asked for.");
+    }
+    components
 }
 
 /// What errors are like.
@@ -162,10 +205,10 @@ pub(super) fn miss() -> Value {
 }
 
 /// Answers that are errors; and for HEAD the same without a body, one for each status.
-pub(super) fn components(responses: &mut Map<String, Value>) {
-    for refusal in ALL {
+pub(super) fn components(responses: &mut Map<String, Value>, credentials: bool) {
+    for refusal in ALL.iter().filter(|refusal| refusal.is_given(credentials)) {
         let mut response = json!({"description": refusal.description(), "headers": headers(refusal.headers())});
-        let by_head = [OF_ROW, OF_PAGE, OF_ROW_OR_PAGE, OF_PAGE_OF_TEXT, OF_STATE].into_iter().flatten();
+        let by_head = [OF_ROW, OF_PAGE, OF_ROW_OR_PAGE, OF_PAGE_OF_TEXT, OF_DOCUMENT].into_iter().flatten();
         if by_head.into_iter().any(|one| one.name == refusal.name) {
             responses.insert(refusal.head_name(), response.clone());
         }
@@ -178,6 +221,11 @@ pub(super) fn components(responses: &mut Map<String, Value>) {
 }
 
 impl Refusal {
+    /// Whether it is ever given by a server that asks for credentials, or does not.
+    pub(super) fn is_given(&self, credentials: bool) -> bool {
+        credentials || self.status != 401
+    }
+
     /// Its name among the components where the body is left out.
     pub(super) fn head_name(&self) -> String {
         format!("Head{}", self.name)
@@ -194,6 +242,7 @@ impl Refusal {
     fn headers(&self) -> &'static [&'static str] {
         match self.status {
             431 => &[],
+            401 => &["X-Request-Id", "WWW-Authenticate"],
             421 => &["X-Request-Id"],
             503 => &[
                 "X-Request-Id",

@@ -288,6 +288,7 @@ impl<'t> Description<'t> {
             head: "HeadRows",
             tagged: true,
             refusals: OF_ROW,
+            bounds: self.bounds,
         }
     }
 
@@ -303,6 +304,7 @@ impl<'t> Description<'t> {
             head: "HeadRows",
             tagged: true,
             refusals: OF_PAGE,
+            bounds: self.bounds,
         }
     }
 
@@ -327,6 +329,7 @@ impl<'t> Description<'t> {
             head: "HeadRows",
             tagged: true,
             refusals,
+            bounds: self.bounds,
         }
     }
 
@@ -374,7 +377,7 @@ impl<'t> Description<'t> {
         parameters.extend(["Lakegate-Max-Staleness", "X-Request-Id"].map(parameter));
         let mut responses = Map::new();
         responses.insert("200".to_owned(), response(&self.answer(Kind::Batch)));
-        for refusal in OF_BATCH {
+        for refusal in OF_BATCH.iter().filter(|refusal| refusal.is_given(self.bounds.credentials)) {
             responses.insert(refusal.status.to_string(), response(refusal.name));
         }
         json!({

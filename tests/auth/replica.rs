@@ -1,0 +1,83 @@
+//! Keys made at the command line, on a replica that has no more than the API's role.
+
+use serde_json::{Value, json};
+
+use super::get_as;
+use crate::support::http::get;
+use crate::support::items::Items;
+use crate::support::project::eventually;
+use crate::support::roles::{ask_as, login};
+
+async fn ran(items: &Items, arguments: &[&str]) -> Value {
+    let arguments = [arguments, &["--output", "json"]].concat();
+    items.project.run(&arguments).await.ok().json().remove(0)
+}
+
+#[tokio::test]
+async fn a_replica_checks_keys_and_notes_their_use_and_changes_nothing_else() {
+    let mut items = Items::with_roles("").await;
+    items.project.set("LAKEGATE_AUTH", "{keys: true}");
+    let admin = items.project.sql().await;
+    let (replica, url) = login(&admin, &items.project.database, "replica").await;
+    admin.batch_execute(&format!("GRANT lakegate_api TO {replica}")).await.unwrap();
+    let arguments = ["keys", "create", "the app", "--role", "support", "--attribute", "tenant=a=b", "--expires", "90d"];
+    let made = ran(&items, &arguments).await;
+    let (id, text) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    assert_eq!((&made["roles"], &made["attributes"]), (&json!(["support"]), &json!({"tenant": "a=b"})));
+
+    let own = items.project.database.url();
+    items.project.set("LAKEGATE_POSTGRES", &url);
+    let server = items.project.start("serve").await;
+    items.project.set("LAKEGATE_POSTGRES", &own);
+    assert_eq!(get(server.address, "/v1/items/1").await.status, 401);
+    assert_eq!(get_as(server.address, "/v1/items/1", text).await.data()[0]["name"], "row 1");
+    let listed = async || ran(&items, &["keys", "list"]).await;
+    eventually("the note of its use", async || listed().await["last_used_at"].is_string()).await;
+    for forbidden in [
+        "WITH x AS (INSERT INTO lakegate.api_keys (id, name, secret_hash) VALUES ('000000000000', '', '') RETURNING 1) SELECT 1 FROM x",
+        "WITH x AS (UPDATE lakegate.api_keys SET revoked_at = null RETURNING 1) SELECT count(*) FROM x",
+        "WITH x AS (UPDATE lakegate.auth_epoch SET epoch = 0 RETURNING 1) SELECT count(*) FROM x",
+        "WITH x AS (DELETE FROM lakegate.api_keys RETURNING 1) SELECT count(*) FROM x",
+    ] {
+        let answer = admin.batch_execute(&format!("SET ROLE {replica}; {forbidden}")).await.unwrap_err();
+        assert_eq!(answer.code().unwrap().code(), "42501", "{forbidden}: {answer:?}");
+        admin.batch_execute("RESET ROLE").await.unwrap();
+    }
+    // Who is nobody may not even note a use.
+    let (nobody, _) = login(&admin, &items.project.database, "nobody").await;
+    admin.batch_execute(&format!("GRANT USAGE ON SCHEMA lakegate TO {nobody}")).await.unwrap();
+    let note = ask_as(&admin, &nobody, "SELECT lakegate.note_key_use(ARRAY['x'])").await;
+    assert_eq!(note, Err("42501".to_owned()));
+
+    let revoked = ran(&items, &["keys", "revoke", id]).await;
+    assert!(revoked["revoked_at"].is_string() && revoked.get("key").is_none(), "{revoked}");
+    eventually("the end", async || get_as(server.address, "/v1/items/1", text).await.code() == "LG6021").await;
+}
+
+#[tokio::test]
+async fn a_secret_is_shown_once_and_kept_nowhere() {
+    let mut items = Items::unsynced("").await;
+    items.project.set("LAKEGATE_AUTH", "{keys: true}");
+    let made = items.project.run(&["keys", "create", "the app"]).await.ok();
+    let text = made.stdout.trim();
+    assert!(text.starts_with("lg_") && text.len() == 80 && !made.stderr.contains(text), "{made:?}");
+    let (id, secret) = (&text[3..15], &text[16..]);
+    let row = "SELECT string_agg(k::text, ' ') FROM lakegate.api_keys k";
+    let kept: String = items.project.sql().await.query_one(row, &[]).await.unwrap().get(0);
+    assert!(kept.contains(id) && !kept.contains(secret), "{kept}");
+    let list = items.project.run(&["keys", "list"]).await.ok();
+    assert!(list.stdout.contains(id) && !list.stdout.contains(secret), "{list:?}");
+    let again = items.project.run(&["keys", "revoke", text, "--output", "json"]).await;
+    assert_eq!((again.code, again.json()[0]["error"]["code"].as_str()), (Some(1), Some("LG7013")));
+    assert!(!again.stdout.contains(secret) && !again.stderr.contains(secret), "{again:?}");
+    for wrong in [
+        &["keys", "create", ""][..],
+        &["keys", "create", "x", "--role", "a b"],
+        &["keys", "create", "x", "--attribute", "a"],
+        &["keys", "create", "x", "--attribute", "a=1", "--attribute", "a=2"],
+        &["keys", "create", "x", "--expires", "2020-01-01"],
+    ] {
+        let refused = items.project.run(&[wrong, &["--output", "json"]].concat()).await;
+        assert_eq!((refused.code, refused.json()[0]["error"]["code"].as_str()), (Some(1), Some("LG1013")), "{wrong:?}");
+    }
+}
