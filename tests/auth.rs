@@ -2,6 +2,7 @@
 
 mod admin;
 mod keys;
+mod matrix;
 mod replica;
 
 use lakegate::auth::create_key;

@@ -25,6 +25,7 @@ pub mod reference;
 mod schedule;
 mod secret;
 mod section;
+mod serve;
 mod settings;
 mod source;
 #[cfg(test)]

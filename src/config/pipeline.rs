@@ -10,13 +10,14 @@ use super::problem::{Place, Problem};
 use super::reader::{At, Reader, Setting, SettingPath};
 use super::schedule::{Timezone, When, schedule};
 use super::section::{choice, section};
+use super::serve::ServeKeys;
 use super::settings::{
     self, DAY, GroupName, Indexes, Instant, KeyColumns, Names, PageUrl, Period, SECOND, Whole, Words,
 };
 use super::yaml::{Node, Value};
 use crate::domain::{
-    Code, ColumnRules, Deprecation, Mode, OnBadRow, OnDuplicateKey, OnSchemaChange, Pipeline, ServePolicy, SourceSpec,
-    TableName, Verify,
+    Code, ColumnRules, Deprecation, Mode, OnBadRow, OnDuplicateKey, OnSchemaChange, Pipeline, SourceSpec, TableName,
+    Verify,
 };
 
 section! {
@@ -75,23 +76,6 @@ section! {
     }
     required [source, primary_key]
     later []
-}
-
-section! {
-    /// How the read API serves the table.
-    ServeKeys, "`serve`" {
-        /// Whether the read API serves the table at all.
-        enabled: bool = true,
-        /// Columns, by published name, that the read API never shows.
-        hide: Names,
-        /// The most rows of one page.
-        page_limit: Whole<1, { u32::MAX as u64 }> = 100,
-        /// How long clients may keep an answer without asking whether it still holds; they ask each time unless
-        /// declared.
-        cache_ttl: Period<SECOND, { 365 * DAY }>,
-    }
-    required []
-    later [rate_limit, roles, row_filter]
 }
 
 section! {
@@ -279,13 +263,7 @@ pub(super) fn read(node: &Node, file: &str, defaults: &Defaults, reader: &mut Re
         retain: keys.retain?.value.0 as u32,
         timeout: keys.timeout?.value.0,
         publish_timeout: keys.publish_timeout?.value.0,
-        serve: ServePolicy {
-            enabled: serve.enabled?.value,
-            hide: serve.hide.map(|hide| hide.value.0).unwrap_or_default(),
-            page_limit: serve.page_limit?.value.0 as u32,
-            cache_ttl: serve.cache_ttl.map(|ttl| ttl.value.0.as_secs() as u32),
-            deprecated: keys.deprecated.map(|deprecated| deprecation(deprecated.value)),
-        },
+        serve: serve.policy(keys.deprecated.map(|deprecated| deprecation(deprecated.value)))?,
         file: PathBuf::from(file),
     };
     let schedule = of_schedule.or(of_group).unwrap_or(Place::Project);

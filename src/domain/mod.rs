@@ -31,7 +31,7 @@ pub use error::{Blame, Code, Error, Result, Retry};
 pub use generation::Generation;
 pub use pipeline::{
     ColumnRules, ColumnSelection, DeltaSource, Deprecation, Mode, OnBadRow, OnDuplicateKey, OnSchemaChange,
-    ParquetSource, Pipeline, ServePolicy, SourcePin, SourceSpec, StorageOptions, Verify,
+    ParquetSource, Pipeline, RolePolicy, ServePolicy, SourcePin, SourceSpec, StorageOptions, Verify,
 };
 pub use project::{Alerts, ApiSettings, Limits, Project, Schemas, TlsFiles};
 pub use retry::{Backoff, NextTry, chance, next_try, passes_soon};

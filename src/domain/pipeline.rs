@@ -240,6 +240,20 @@ pub struct ServePolicy {
     /// That the table is to go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deprecated: Option<Deprecation>,
+    /// Who may read the table, and what is hidden from him; `None` = whoever is let in, and no more than `hide`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<BTreeMap<String, RolePolicy>>,
+    /// By column the name of an attribute: only rows whose columns equal the attributes of whoever asks are his to see.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub row_filter: BTreeMap<String, String>,
+}
+
+/// What a role may not see of a table that it may read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolePolicy {
+    /// Columns, by published name.
+    #[serde(default)]
+    pub hide: Vec<String>,
 }
 
 /// What clients are told of a table that is to go. Instants are milliseconds since 1970 UTC.

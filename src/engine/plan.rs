@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::destination::{Dependent, Facts, Shown, ViewChange};
 use crate::domain::{
-    Code, Error, Generation, Pipeline, Result, RunMode, SourcePin, SourceSpec, TableName, TableSchema,
+    Code, Column, Error, Generation, Pipeline, Result, RunMode, SourcePin, SourceSpec, TableName, TableSchema,
 };
 use crate::encode::Mapping;
 use crate::postgres::{Purpose, Session};
@@ -346,7 +346,11 @@ fn check_names_of_columns(pipeline: &Pipeline, schema: &TableSchema) -> Result<(
     let latest = pipeline.on_duplicate_key.latest_by().map(|column| ("on_duplicate_key", column));
     let indexed = pipeline.indexes.iter().flatten().map(|column| ("indexes", column.as_str()));
     let hidden = pipeline.serve.hide.iter().map(|column| ("serve: {hide", column.as_str()));
-    for (key, column) in latest.into_iter().chain(indexed).chain(hidden) {
+    let of_roles = || pipeline.serve.roles.iter().flatten().flat_map(|(_, role)| &role.hide);
+    let hidden_from_roles = of_roles().map(|column| ("serve: {roles", column.as_str()));
+    let filtered = pipeline.serve.row_filter.keys().map(|column| ("serve: {row_filter", column.as_str()));
+    let served = hidden.chain(hidden_from_roles).chain(filtered);
+    for (key, column) in latest.into_iter().chain(indexed).chain(served) {
         if schema.position(column).is_none() {
             let known: Vec<&str> = schema.columns.iter().map(|column| column.name.as_str()).collect();
             return Err(Error::new(
@@ -356,7 +360,22 @@ fn check_names_of_columns(pipeline: &Pipeline, schema: &TableSchema) -> Result<(
             .hint(format!("the columns are: {}", known.join(", "))));
         }
     }
-    if let Some(hidden) = schema.key_columns().find(|column| pipeline.serve.hide.contains(&column.name)) {
+    let is_comparable = |column: &&Column| column.ty.scalar().is_some_and(|ty| ty.can_be_key());
+    let of_filter = |column: &&Column| pipeline.serve.row_filter.contains_key(&column.name);
+    if let Some(column) = schema.columns.iter().filter(of_filter).find(|column| !is_comparable(column)) {
+        return Err(Error::new(
+            Code::UnsupportedKeyType,
+            format!(
+                "`{}`: `row_filter` names `{}`, whose values cannot be compared with a text",
+                pipeline.name, column.name
+            ),
+        )
+        .hint("filter by a column of text, whole numbers, dates or another type that keys can have"));
+    }
+    let is_hidden = |column: &&Column| {
+        pipeline.serve.hide.contains(&column.name) || of_roles().any(|hidden| *hidden == column.name)
+    };
+    if let Some(hidden) = schema.key_columns().find(is_hidden) {
         return Err(Error::new(
             Code::InvalidValue,
             format!("`{}`: `hide` names the key column `{}`", pipeline.name, hidden.name),

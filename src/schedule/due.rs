@@ -138,7 +138,15 @@ pub(super) mod tests {
             retain: 1,
             timeout: Duration::from_secs(60),
             publish_timeout: Duration::from_secs(60),
-            serve: ServePolicy { enabled: true, hide: Vec::new(), page_limit: 100, cache_ttl: None, deprecated: None },
+            serve: ServePolicy {
+                enabled: true,
+                hide: Vec::new(),
+                page_limit: 100,
+                cache_ttl: None,
+                deprecated: None,
+                roles: None,
+                row_filter: std::collections::BTreeMap::new(),
+            },
             file: PathBuf::new(),
         }
     }

@@ -18,7 +18,7 @@ use super::cache::{Cache, Changed};
 use super::metrics::ReadMetrics;
 use super::table::{Checked, PublishedTable};
 use crate::auth::Doorkeeper;
-use crate::domain::{Code, Error, Result, Schemas};
+use crate::domain::{Caller, Code, Error, Result, Schemas};
 use crate::postgres::{Connector, Notifications, Session};
 use crate::store::{Control, PublishedState};
 
@@ -72,7 +72,7 @@ struct Tables {
 pub(super) enum Found {
     /// It is served.
     Table(Arc<PublishedTable>),
-    /// There is no such table, or it is not served.
+    /// There is no such table, or it is not served, or not for whoever asks.
     Nothing,
     /// The map cannot be read now, or the table's description cannot be understood.
     Unknown,
@@ -103,26 +103,35 @@ impl Catalog {
         let mut task = JoinSet::new();
         let control = Control::new(&schemas.control);
         let shared_too = Arc::clone(&shared);
-        let follower =
-            Follower { connector, schemas, control, cache, metrics, doorkeeper, shared: shared_too, serial: 0, link: None };
+        let follower = Follower {
+            connector,
+            schemas,
+            control,
+            cache,
+            metrics,
+            doorkeeper,
+            shared: shared_too,
+            serial: 0,
+            link: None,
+        };
         task.spawn(follower.run(called));
         Catalog { shared, calls, _task: task }
     }
 
-    /// What is published under this name. The map is read again before a name is said not to exist.
-    pub(super) async fn find(&self, name: &str) -> Found {
-        match self.look_up(name) {
+    /// What is published under this name for whoever asks. The map is read again before a name is said not to exist.
+    pub(super) async fn find(&self, name: &str, caller: &Caller) -> Found {
+        match self.look_up(name, caller) {
             Found::Table(table) => Found::Table(table),
             missing if self.silence().is_some_and(|silence| silence < FRESH) => missing,
-            _ if self.refresh().await => self.look_up(name),
+            _ if self.refresh().await => self.look_up(name, caller),
             _ => Found::Unknown,
         }
     }
 
     /// What the map says of this name now.
-    pub(super) fn look_up(&self, name: &str) -> Found {
+    pub(super) fn look_up(&self, name: &str, caller: &Caller) -> Found {
         match self.shared.tables.load().by_name.get(name) {
-            Some(Some(table)) if table.policy.enabled => Found::Table(Arc::clone(table)),
+            Some(Some(table)) if table.policy.enabled && table.is_open_to(caller) => Found::Table(Arc::clone(table)),
             Some(None) => Found::Unknown,
             None if self.silence().is_none() => Found::Unknown,
             Some(Some(_)) | None => Found::Nothing,

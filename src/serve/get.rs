@@ -7,11 +7,11 @@ use serde_json::Value;
 use super::cache::Cache;
 use super::catalog::Catalog;
 use super::metrics::ReadMetrics;
-use super::openapi::{Bounds, document};
+use super::openapi::{Bounds, Shown, document};
 use super::reader::{Asked, Reader};
 use super::request::Question;
 use crate::auth::Doorkeeper;
-use crate::domain::{Auth, Code, Error, Limits, Result, Schemas};
+use crate::domain::{Auth, Caller, Code, Error, Limits, Result, Schemas};
 use crate::postgres::{Connector, Purpose};
 
 /// Answers one question by the code that answers it over HTTP, and gives the same bytes.
@@ -29,7 +29,7 @@ pub async fn lookup_once(
     let limits = Limits { connections: 1, cache_memory: 0, ..limits.clone() };
     let doorkeeper = Arc::new(Doorkeeper::of_operator());
     let reader = Reader::start(connector, schemas, &limits, &ReadMetrics::default(), doorkeeper)?;
-    reader.answer(Asked::One(question)).await.body.map(|body| body.bytes)
+    reader.answer(Asked::One(question), &Caller::operator()).await.body.map(|body| body.bytes)
 }
 
 /// The document that the read API serves as `/v1/openapi.json`, of what is published now.
@@ -46,5 +46,6 @@ pub async fn describe_once(connector: &Connector, schemas: &Schemas, limits: &Li
             .hint("run `lakegate sync` first, or see `lakegate doctor`")
     };
     let tables = catalog.served().ok_or_else(unread)?;
+    let tables: Vec<Shown> = tables.into_iter().filter_map(|table| Shown::to(table, &Caller::operator())).collect();
     Ok(document(&tables, Bounds::of(limits, Doorkeeper::new(auth).asks())))
 }

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::key::Key;
 use super::{calendar, numeric};
 use crate::domain::{ColumnType, Error, Result, ScalarType};
 
@@ -42,6 +43,8 @@ const MAX_SAFE: u64 = (1 << 53) - 1;
 pub(super) struct RowJson {
     bytes: Bytes,
     offsets: Box<[u32]>,
+    /// Whose the row is, where the table has a row filter.
+    owner: Option<Box<Key>>,
 }
 
 impl RowShape {
@@ -78,7 +81,7 @@ impl RowShape {
         // The end of the last column is one before the brace, as the others end before a comma.
         offsets.push(offset(&out)?);
         // Rows are kept: not a byte more than they have.
-        Ok(RowJson { bytes: out.into_boxed_slice().into(), offsets: offsets.into() })
+        Ok(RowJson { bytes: out.into_boxed_slice().into(), offsets: offsets.into(), owner: None })
     }
 
     /// Appends one row with all its columns, or with these in this order; `value` gives the binary value of a column.
@@ -118,6 +121,17 @@ fn offset(out: &[u8]) -> Result<u32> {
 }
 
 impl RowJson {
+    /// The same, of which is known whose it is.
+    pub(super) fn owned_by(mut self, owner: Option<Key>) -> Self {
+        self.owner = owner.map(Box::new);
+        self
+    }
+
+    /// Whose it is.
+    pub(super) fn owner(&self) -> Option<&Key> {
+        self.owner.as_deref()
+    }
+
     /// Appends the row with all its columns, or with these (indexes into its shape) in this order.
     pub(super) fn append_to(&self, out: &mut Vec<u8>, columns: Option<&[usize]>) {
         let Some(columns) = columns else {
@@ -142,7 +156,8 @@ impl RowJson {
 
     /// Bytes that the row takes in memory.
     pub(super) fn held_bytes(&self) -> usize {
-        self.bytes.len() + size_of_val(&*self.offsets)
+        let owner = self.owner.as_ref().map_or(0, |owner| size_of::<Key>() + owner.as_bytes().len());
+        self.bytes.len() + size_of_val(&*self.offsets) + owner
     }
 
     /// Bytes of the whole row.

@@ -241,7 +241,7 @@ impl Prepared {
             }
             published = true;
             let Some(&number) = table.key_of(values)?.and_then(|key| batch.keys.get(&key)) else { continue };
-            let row = table.shape.write(values.shown(table))?;
+            let row = table.row(values)?;
             table.row_bytes.note(row.len());
             if let Some(place) = rows.get_mut(number) {
                 *place = Some(Arc::new(row));

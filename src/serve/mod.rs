@@ -4,6 +4,7 @@
 //! server → gate → router → request → reader ─┬─ catalog   what is published, kept up by LISTEN and polling
 //!                                            ├─ lookup    whole keys: queue → one statement for all that wait
 //!                                            └─ page      key prefixes, with cursors
+//!                           view      what of it is for whoever asks: columns by his roles, rows by his attributes
 //!                           reply ← envelope ← json       binary rows → JSON
 //!                 openapi   what all of this promises, made of the catalogue; docs, a page to read and try it
 //! ```
@@ -41,6 +42,7 @@ mod server;
 mod statement;
 mod table;
 mod unsent;
+mod view;
 
 pub use accept::Format;
 pub use get::{describe_once, lookup_once};

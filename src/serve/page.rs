@@ -18,6 +18,7 @@ use super::queue::Unanswered;
 use super::rows::RowWriter;
 use super::statement::{self, Binary, Query, Values};
 use super::table::PublishedTable;
+use super::view::View;
 use crate::domain::{Code, Error, Result, Schemas};
 use crate::postgres::{Connector, Pool, Purpose};
 
@@ -52,6 +53,8 @@ pub(super) struct PageQuery<'a> {
     pub(super) limit: u32,
     /// The last key of the page before.
     pub(super) after: Option<&'a Key>,
+    /// Whose rows.
+    pub(super) view: &'a View<'a>,
 }
 
 impl Pages {
@@ -80,12 +83,16 @@ impl Pages {
         query: PageQuery<'_>,
         page: &mut RowWriter<'_>,
     ) -> Result<Option<Key>, Unanswered> {
-        let prefix = query.prefix.parts().count();
-        let statement = statement::page(&self.schemas, table, prefix, query.after.is_some());
+        if query.view.is_empty() {
+            return Ok(None);
+        }
+        let (prefix, owner) = (query.prefix.parts().count(), query.view.owner());
+        let statement = statement::page(&self.schemas, table, prefix, query.after.is_some(), owner.is_some());
         // One row more than asked for tells whether there are further ones.
         let mut parameters = vec![Binary::text(table.name.as_str()), Binary::int8(i64::from(query.limit) + 1)];
         parameters.extend(query.prefix.parts().map(Binary::value));
         parameters.extend(query.after.into_iter().flat_map(Key::parts).skip(prefix).map(Binary::value));
+        parameters.extend(owner.into_iter().flat_map(Key::parts).map(Binary::value));
         let (mut count, mut last, mut next) = (0, None, None);
         self.each(table, &statement, parameters, |row, key| {
             if count == query.limit || page.len() >= MAX_PAGE_BYTES {
@@ -101,11 +108,17 @@ impl Pages {
         Ok(next)
     }
 
-    /// The rows with these keys, each of which stands once among them, by their places; all of one moment.
+    /// The rows with these keys, each of which stands once among them, by their places; all of one moment. Rows that are not
+    /// for whoever asks are as ones that are not there; they count for nothing, either.
     ///
     /// # Errors
     /// [`Unanswered`]; [`Code::TooLarge`] where the rows have more than [`MAX_BATCH_BYTES`].
-    pub(super) async fn find(&self, table: &PublishedTable, keys: &[Key]) -> Result<Vec<Option<Row>>, Unanswered> {
+    pub(super) async fn find(
+        &self,
+        table: &PublishedTable,
+        keys: &[Key],
+        view: &View<'_>,
+    ) -> Result<Vec<Option<Row>>, Unanswered> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -115,6 +128,9 @@ impl Pages {
         let mut rows: Vec<Option<Row>> = (0..keys.len()).map(|_| None).collect();
         let mut bytes = 0;
         self.each(table, &table.lookup, parameters, |row, key| {
+            if !view.admits_values(table, Values::new(&row, table)?)? {
+                return Ok(ControlFlow::Continue(()));
+            }
             bytes += row.raw_size_bytes();
             if bytes > MAX_BATCH_BYTES {
                 return Err(too_many_bytes());

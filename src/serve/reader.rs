@@ -19,7 +19,7 @@ use super::envelope::Next;
 use super::key::Key;
 use super::lookup::{Lookups, unavailable};
 use super::metrics::{Operation, Presence, Present, ReadMetrics};
-use super::openapi::{Bounds, Contract};
+use super::openapi::{Bounds, Contract, Shown};
 use super::page::{PageQuery, Pages, too_many_bytes};
 use super::queue::{self, Unanswered};
 use super::request::{BatchQuestion, Question};
@@ -27,6 +27,7 @@ use super::rows::{Body, RowWriter};
 use super::statement::Values;
 use super::table::PublishedTable;
 use super::unsent::Unsent;
+use super::view::View;
 use crate::auth::Doorkeeper;
 use crate::domain::{ADMIN_ROLE, Caller, Code, Error, Limits, Result, Schemas, spell_duration};
 use crate::postgres::Connector;
@@ -133,7 +134,13 @@ impl Reader {
         let cache = Arc::new(Cache::new(limits.cache_memory));
         let bounds = Bounds::of(limits, doorkeeper.asks());
         let reader = Arc::new(Reader {
-            catalog: Catalog::start(connector.clone(), schemas.clone(), Arc::clone(&cache), metrics.clone(), Arc::clone(&doorkeeper)),
+            catalog: Catalog::start(
+                connector.clone(),
+                schemas.clone(),
+                Arc::clone(&cache),
+                metrics.clone(),
+                Arc::clone(&doorkeeper),
+            ),
             lookups: Lookups::start(connector, &cache, for_lookups, limits.statement_timeout),
             pages: Pages::new(connector, schemas, &cache, for_pages, limits.statement_timeout)?,
             cache,
@@ -173,14 +180,15 @@ impl Reader {
         }
     }
 
-    /// What is promised of the published tables, and whether it is told although nobody knows whether it still holds.
+    /// What is promised somebody of the published tables, and whether it is told although nobody knows whether it still holds.
     ///
     /// # Errors
     /// [`Code::Unavailable`] before the published tables were read for the first time.
-    pub(super) async fn contract(&self) -> Result<(Arc<Content>, bool)> {
+    pub(super) async fn contract(&self, caller: &Caller) -> Result<(Arc<Content>, bool)> {
         let deaf = self.catalog.is_deaf();
         let tables = self.catalog.served().ok_or_else(|| unavailable("what is published cannot be read"))?;
-        Ok((self.contract.about(tables).await?, deaf))
+        let shown = tables.into_iter().filter_map(|table| Shown::to(table, caller));
+        Ok((self.contract.about(shown.collect()).await?, deaf))
     }
 
     /// A place among the batches that are read and answered at a time.
@@ -204,31 +212,35 @@ impl Reader {
         self.batch_keys_max
     }
 
-    /// The table of this name if it has been heard of, without asking.
-    pub(super) fn known(&self, name: &str) -> Option<Arc<PublishedTable>> {
-        match self.catalog.look_up(name) {
+    /// The table of this name if it has been heard of and is for whoever asks, without asking.
+    pub(super) fn known(&self, name: &str, caller: &Caller) -> Option<Arc<PublishedTable>> {
+        match self.catalog.look_up(name, caller) {
             Found::Table(table) => Some(table),
             Found::Nothing | Found::Unknown => None,
         }
     }
 
-    pub(super) async fn answer(&self, asked: Asked<'_>) -> Answer {
-        match timeout(self.deadline, self.persist(asked)).await {
+    pub(super) async fn answer(&self, asked: Asked<'_>, caller: &Caller) -> Answer {
+        match timeout(self.deadline, self.persist(asked, caller)).await {
             Ok(answer) => answer,
             Err(_) => unavailable(SILENT).into(),
         }
     }
 
-    async fn persist(&self, asked: Asked<'_>) -> Answer {
+    async fn persist(&self, asked: Asked<'_>, caller: &Caller) -> Answer {
         for attempt in 0..=REPEATS {
-            let table = match self.catalog.find(asked.table()).await {
+            let no_table = || Error::new(Code::TableNotFound, "there is no table of this name");
+            let table = match self.catalog.find(asked.table(), caller).await {
                 Found::Table(table) => table,
-                Found::Nothing => return Error::new(Code::TableNotFound, "there is no table of this name").into(),
+                Found::Nothing => return no_table().into(),
                 Found::Unknown => return unavailable("what is published cannot be read").into(),
             };
-            match self.ask(&table, asked, attempt > 0).await {
-                Ok(Told { body, stale }) => return Answer { table: Some(table), body, stale },
-                Err(Unanswered::Failed(error)) => return Answer { table: Some(table), body: Err(error), stale: false },
+            let Some(view) = View::of(&table, caller) else { return no_table().into() };
+            match self.ask(&table, &view, asked, attempt > 0).await {
+                Ok(Told { body, stale }) => return Answer { table: Some(Arc::clone(&table)), body, stale },
+                Err(Unanswered::Failed(error)) => {
+                    return Answer { table: Some(Arc::clone(&table)), body: Err(error), stale: false };
+                }
                 Err(Unanswered::Moved) => {
                     if !self.catalog.refresh().await {
                         return unavailable("what is published cannot be read").into();
@@ -240,13 +252,19 @@ impl Reader {
     }
 
     /// `again` = something else was published while it was asked before.
-    async fn ask(&self, table: &Arc<PublishedTable>, asked: Asked<'_>, again: bool) -> Result<Told, Unanswered> {
+    async fn ask(
+        &self,
+        table: &Arc<PublishedTable>,
+        view: &View<'_>,
+        asked: Asked<'_>,
+        again: bool,
+    ) -> Result<Told, Unanswered> {
         if let Some(most) = asked.max_staleness() {
             check_staleness(table, most)?;
         }
         let told = match asked {
-            Asked::One(question) => self.one(table, question).await?,
-            Asked::Batch(question) => self.batch(table, question, again).await?,
+            Asked::One(question) => self.one(table, view, question).await?,
+            Asked::Batch(question) => self.batch(table, view, question, again).await?,
         };
         if let Some(most) = asked.max_staleness().filter(|_| told.stale) {
             check_staleness(table, most)?;
@@ -254,20 +272,20 @@ impl Reader {
         Ok(told)
     }
 
-    async fn one(&self, table: &Arc<PublishedTable>, question: &Question) -> Result<Told, Unanswered> {
+    async fn one(&self, table: &Arc<PublishedTable>, view: &View<'_>, question: &Question) -> Result<Told, Unanswered> {
         let key = Key::parse(&table.key, &question.key)?;
-        let columns = question.columns.as_deref().map(|names| table.project(names)).transpose()?;
+        let columns = view.project(table, question.columns.as_deref())?;
         let columns = columns.as_deref();
         if question.key.len() < table.key.len() {
-            return self.page(table, question, &key, columns).await;
+            return self.page(table, view, question, &key, columns).await;
         }
         if question.limit.is_some() || question.cursor.is_some() || question.follow {
             let detail = "`limit`, `cursor` and `follow` are for pages: this is a whole key";
             return Err(Error::new(Code::BadParameter, detail).into());
         }
         if question.format.is_made_of_json() {
-            let (row, stale) = self.row(table, key).await?;
-            let body = match row {
+            let (row, stale) = self.row(table, view, key).await?;
+            let body = match row.filter(|row| view.admits(row)) {
                 None => Err(Error::new(Code::RowNotFound, NO_ROW)),
                 Some(row) if question.format == Format::Json => Ok(Body::of_row(&row, columns)),
                 Some(row) => {
@@ -280,17 +298,25 @@ impl Reader {
         }
         self.is_latest(table)?;
         let mut writer = RowWriter::new(table, columns, question.format)?;
-        match self.pages.find(table, &[key]).await?.pop().flatten() {
+        match self.pages.find(table, &[key], view).await?.pop().flatten() {
             Some(row) => writer.row(Values::new(&row, table)?)?,
             None => return Err(Error::new(Code::RowNotFound, NO_ROW).into()),
         }
         Ok(writer.finish(Next::NoPage)?.into())
     }
 
-    /// A row, from the cache where it is known to hold; whether it is told although nobody knows.
-    async fn row(&self, table: &Arc<PublishedTable>, key: Key) -> Result<(Kept, bool), Unanswered> {
+    /// What is kept of a key and may be told whoever asks.
+    fn look(&self, table: &PublishedTable, view: &View<'_>, key: &Key) -> Look {
+        match self.cache.look(table, key) {
+            Look::Kept(row) if !view.tells(&row) => Look::Ask { heard: table.publish_no },
+            look => look,
+        }
+    }
+
+    /// A row, from the cache where it is known to hold; whether it is told although nobody knows. It may be somebody else's.
+    async fn row(&self, table: &Arc<PublishedTable>, view: &View<'_>, key: Key) -> Result<(Kept, bool), Unanswered> {
         let deaf = self.catalog.is_deaf();
-        let look = self.cache.look(table, &key);
+        let look = self.look(table, view, &key);
         let hit = u64::from(matches!(look, Look::Kept(_)));
         table.metrics.looked(hit, 1 - hit);
         match look {
@@ -306,7 +332,7 @@ impl Reader {
             Ok(Err(Unanswered::Moved)) => return Err(Unanswered::Moved),
             Err(_) => Unanswered::Failed(unavailable(SILENT)),
         };
-        match self.cache.look(table, &key) {
+        match self.look(table, view, &key) {
             Look::Kept(row) => Ok((row, true)),
             Look::Ask { .. } => Err(error),
         }
@@ -320,6 +346,7 @@ impl Reader {
     async fn page(
         &self,
         table: &PublishedTable,
+        view: &View<'_>,
         question: &Question,
         prefix: &Key,
         columns: Option<&[usize]>,
@@ -334,7 +361,8 @@ impl Reader {
         let after = after.transpose()?;
         self.is_latest(table)?;
         let mut writer = RowWriter::new(table, columns, question.format)?;
-        let last = self.pages.read(table, PageQuery { prefix, limit, after: after.as_ref() }, &mut writer).await?;
+        let query = PageQuery { prefix, limit, after: after.as_ref(), view };
+        let last = self.pages.read(table, query, &mut writer).await?;
         let next = last.map_or(Next::None, |key| Next::At(Cursor::after(table, &key).encode()));
         Ok(writer.finish(next)?.into())
     }
@@ -344,19 +372,23 @@ impl Reader {
     async fn batch(
         &self,
         table: &Arc<PublishedTable>,
+        view: &View<'_>,
         question: &BatchQuestion,
         again: bool,
     ) -> Result<Told, Unanswered> {
-        let columns = question.columns.as_deref().map(|names| table.project(names)).transpose()?;
+        let columns = view.project(table, question.columns.as_deref())?;
         let keys = Keys::of(question, table)?;
         let mut writer = RowWriter::new(table, columns.as_deref(), question.format)?;
         self.is_latest(table)?;
         if !question.format.is_made_of_json() {
-            let rows = self.pages.find(table, &keys.distinct).await?;
+            let rows = self.pages.find(table, &keys.distinct, view).await?;
             write_batch(&keys, &rows, &mut writer, |writer, row| writer.row(Values::new(row, table)?))?;
             return Ok(writer.finish(Next::NoPage)?.into());
         }
-        let (rows, stale) = self.rows(table, &keys.distinct, again).await?;
+        let (mut rows, stale) = self.rows(table, view, &keys.distinct, again).await?;
+        for row in &mut rows {
+            row.take_if(|row| !view.admits(row));
+        }
         write_batch(&keys, &rows, &mut writer, |writer, row| {
             writer.json_row(row);
             Ok(())
@@ -368,22 +400,23 @@ impl Reader {
     async fn rows(
         &self,
         table: &Arc<PublishedTable>,
+        view: &View<'_>,
         keys: &[Key],
         again: bool,
     ) -> Result<(Vec<Kept>, bool), Unanswered> {
         let kept = |looks: Vec<Look>| -> Vec<Option<Kept>> {
-            let row = |look| if let Look::Kept(row) = look { Some(row) } else { None };
+            let row = |look| if let Look::Kept(row) = look { Some(row).filter(|row| view.tells(row)) } else { None };
             looks.into_iter().map(row).collect()
         };
         if again {
-            return Ok((self.read_rows(table, keys, again).await?, false));
+            return Ok((self.read_rows(table, view, keys, again).await?, false));
         }
         let known = kept(self.cache.look_all(table, keys));
         let hits = known.iter().flatten().count();
         table.metrics.looked(hits as u64, (known.len() - hits) as u64);
         if self.catalog.is_deaf() {
             let whole = known.iter().all(Option::is_some);
-            let asked = self.read_rows(table, keys, again);
+            let asked = self.read_rows(table, view, keys, again);
             let asked = if whole { timeout(PATIENCE, asked).await } else { Ok(asked.await) };
             return match asked {
                 Ok(Err(Unanswered::Failed(_))) | Err(_) if whole => {
@@ -396,22 +429,30 @@ impl Reader {
         }
         let unknown = keys.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(key, _)| key.clone());
         let unknown: Vec<Key> = unknown.collect();
-        let mut read = self.read_rows(table, &unknown, again).await?.into_iter();
+        let mut read = self.read_rows(table, view, &unknown, again).await?.into_iter();
         Ok((known.into_iter().map(|known| known.unwrap_or_else(|| read.next().flatten())).collect(), false))
     }
 
     /// Reads rows from Postgres: few as other lookups do, many or those asked `again` in one statement.
-    async fn read_rows(&self, table: &Arc<PublishedTable>, keys: &[Key], again: bool) -> Result<Vec<Kept>, Unanswered> {
+    async fn read_rows(
+        &self,
+        table: &Arc<PublishedTable>,
+        view: &View<'_>,
+        keys: &[Key],
+        again: bool,
+    ) -> Result<Vec<Kept>, Unanswered> {
         if keys.len() <= queue::MAX_KEYS && !again {
             return try_join_all(keys.iter().map(|key| self.lookups.ask(table, key.clone()))).await;
         }
-        let found = self.pages.find(table, keys).await?;
+        let found = self.pages.find(table, keys, view).await?;
         let write = |row: Option<_>| {
             let values = row.as_ref().map(|row| Values::new(row, table)).transpose()?;
-            values.map(|values| table.shape.write(values.shown(table)).map(Arc::new)).transpose()
+            values.map(|values| table.row(values).map(Arc::new)).transpose()
         };
         let rows = found.into_iter().map(write).collect::<Result<Vec<Kept>>>()?;
-        self.cache.keep(table, keys.iter().zip(rows.iter().cloned()));
+        // What was not found may be somebody else's.
+        let known = keys.iter().zip(rows.iter().cloned()).filter(|(_, row)| row.is_some() || !view.is_filtered());
+        self.cache.keep(table, known);
         Ok(rows)
     }
 }

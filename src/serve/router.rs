@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
+use axum::http::header::VARY;
 use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
@@ -22,7 +23,7 @@ use super::reader::{Answer, Asked, Reader};
 use super::reply;
 use super::request::{BatchQuestion, Question, max_staleness};
 use super::table::PublishedTable;
-use crate::domain::{Code, Error, Result};
+use crate::domain::{Caller, Code, Error, Result};
 use crate::http::{Gate, pass};
 
 /// The most names of unreadable tables that `/readyz` lists.
@@ -59,19 +60,20 @@ pub(super) fn router(reader: Arc<Reader>, gate: Arc<Gate>) -> Router {
 /// A row by its whole key, or a page by the first parts of it. The path is taken raw: an encoded `/` is data.
 async fn rows(State(reader): State<Arc<Reader>>, uri: Uri, headers: HeaderMap) -> Response {
     let began = Instant::now();
-    if let Err(error) = reader.admit(&headers) {
-        return reply::refusal(&error);
-    }
+    let caller = match reader.admit(&headers) {
+        Ok(caller) => caller,
+        Err(error) => return reply::refusal(&error),
+    };
     let path = uri.path().strip_prefix(ROOT).unwrap_or_default();
     let mut operation = Operation::Row;
     let answer = match question(path, uri.query(), &headers) {
         Ok(question) => {
             let asked = Asked::One(&question);
-            let answer = reader.answer(asked).await;
+            let answer = reader.answer(asked, &caller).await;
             operation = answer.table.as_deref().map_or(operation, |table| asked.operation(table));
             answer
         }
-        Err(error) => refused(&reader, path, error),
+        Err(error) => refused(&reader, &caller, path, error),
     };
     let table = answer.table.clone();
     counted(reply::tagged(answer, &headers, reader.unsent()).await, table.as_deref(), operation, began)
@@ -94,17 +96,18 @@ fn question(path: &str, query: Option<&str>, headers: &HeaderMap) -> Result<Ques
 /// Rows by many whole keys, which stand in the body.
 async fn batch(State(reader): State<Arc<Reader>>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
     let began = Instant::now();
-    if let Err(error) = reader.admit(&headers) {
-        return reply::refusal(&error);
-    }
+    let caller = match reader.admit(&headers) {
+        Ok(caller) => caller,
+        Err(error) => return reply::refusal(&error),
+    };
     let path = uri.path().strip_prefix(ROOT).unwrap_or_default();
     let answer = match reader.admit_batch() {
         // What bodies take in memory is bounded by how many are taken at a time.
         Ok(_place) => match batch_question(path, uri.query(), &headers, body, reader.batch_keys_max()).await {
-            Ok(question) => reader.answer(Asked::Batch(&question)).await,
-            Err(error) => refused(&reader, path, error),
+            Ok(question) => reader.answer(Asked::Batch(&question), &caller).await,
+            Err(error) => refused(&reader, &caller, path, error),
         },
-        Err(error) => refused(&reader, path, error),
+        Err(error) => refused(&reader, &caller, path, error),
     };
     let table = answer.table.clone();
     counted(reply::untagged(answer, &headers, reader.unsent()).await, table.as_deref(), Operation::Batch, began)
@@ -141,19 +144,21 @@ async fn batch_question(
 }
 
 /// The answer to a request that cannot be understood, about the table that it names.
-fn refused(reader: &Reader, path: &str, error: Error) -> Answer {
+fn refused(reader: &Reader, caller: &Caller, path: &str, error: Error) -> Answer {
     let name = path.split('/').next().unwrap_or_default();
-    Answer { table: reader.known(name), body: Err(error), stale: false }
+    Answer { table: reader.known(name, caller), body: Err(error), stale: false }
 }
 
 /// What is promised of every table. No table has this name.
 async fn contract(State(reader): State<Arc<Reader>>, headers: HeaderMap) -> Response {
-    if let Err(error) = reader.admit(&headers) {
-        return reply::refusal(&error);
-    }
-    match reader.contract().await {
+    let caller = match reader.admit(&headers) {
+        Ok(caller) => caller,
+        Err(error) => return reply::refusal(&error),
+    };
+    match reader.contract(&caller).await {
         Ok((content, stale)) => {
             let mut response = content.reply(&headers).await;
+            response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding, Authorization"));
             if stale {
                 response.headers_mut().insert(reply::STALE, HeaderValue::from_static("true"));
             }

@@ -15,6 +15,7 @@ use tokio_postgres::Row;
 use super::cache::Cache;
 use super::key::Key;
 use super::table::PublishedTable;
+use super::view::Filter;
 use crate::domain::{Error, Result, ScalarType, Schemas};
 use crate::postgres::{qualified, quote};
 
@@ -60,8 +61,9 @@ pub(super) fn lookup(schemas: &Schemas, table: &PublishedTable) -> Query {
 }
 
 /// Reads the rows under a prefix of so many parts in the order of the key; `after` = beyond a key. Parameters: the
-/// table's name, the most rows, the prefix, then the rest of the key to go on from.
-pub(super) fn page(schemas: &Schemas, table: &PublishedTable, prefix: usize, after: bool) -> Query {
+/// table's name, the most rows, the prefix, then the rest of the key to go on from, then what the columns of the row filter
+/// have to equal, where it is applied.
+pub(super) fn page(schemas: &Schemas, table: &PublishedTable, prefix: usize, after: bool, filtered: bool) -> Query {
     let rows = qualified(&schemas.data, &table.generation.table(&table.name));
     let (fixed, rest) = table.key.split_at(prefix.min(table.key.len()));
     let mut types = vec![Type::TEXT, Type::INT8];
@@ -77,6 +79,10 @@ pub(super) fn page(schemas: &Schemas, table: &PublishedTable, prefix: usize, aft
         types.extend(rest.iter().map(|column| scalar_type(column.ty)));
         let numbers: Vec<String> = (0..rest.len()).map(|number| format!("${}", number + 3 + fixed.len())).collect();
         conditions.push(format!("({}) > ({})", list("r"), numbers.join(", ")));
+    }
+    for column in table.filter.iter().filter(|_| filtered).flat_map(Filter::columns) {
+        types.push(scalar_type(column.ty));
+        conditions.push(format!("r.{} = ${}", quote(&column.name), types.len()));
     }
     let sql = format!(
         "{select} FROM {published} p LEFT JOIN (SELECT {columns} FROM {rows} r WHERE {conditions} ORDER BY {order} \

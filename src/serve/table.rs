@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use axum::http::{HeaderName, HeaderValue};
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use super::json::RowShape;
+use super::json::{RowJson, RowShape};
 use super::key::{Key, KeyColumn};
 use super::metrics::TableMetrics;
 use super::statement::{self, Query, Values};
+use super::view::{Filter, RoleView, role_views};
 use crate::domain::{
-    Code, Column, ColumnType, Deprecation, Error, Generation, Result, Schemas, ServePolicy, TableName, TableSchema,
+    Caller, Code, Column, ColumnType, Deprecation, Error, Generation, Result, Schemas, ServePolicy, TableName,
+    TableSchema,
 };
 use crate::store::ServedTable;
 
@@ -43,13 +45,17 @@ pub(super) struct PublishedTable {
     pub(super) key: Vec<KeyColumn>,
     /// How the table is served.
     pub(super) policy: ServePolicy,
-    /// Every column that is read: first the shown ones, then key columns that are hidden.
+    /// Every column that is read: first the shown ones, then those of the key and of the row filter that are hidden.
     pub(super) read: Vec<(String, ColumnType)>,
     /// How many of `read` are shown.
     pub(super) shown: usize,
     /// Where the key's columns stand in `read`.
     pub(super) key_at: Vec<usize>,
     pub(super) shape: RowShape,
+    /// Who may read it; `None` = whoever is let in.
+    pub(super) roles: Option<Vec<RoleView>>,
+    /// Which rows are whose; `None` = all are everybody's.
+    pub(super) filter: Option<Filter>,
     /// Finds whole keys.
     pub(super) lookup: Query,
     /// Outlives this state: the next one of the same table goes on with what was learned.
@@ -76,6 +82,7 @@ impl PublishedTable {
             schema.columns.iter().filter(shown).map(|column| (column.name.clone(), column.ty)).collect();
         let shown = read.len();
         let shape = RowShape::new(read.iter().map(|(name, ty)| (name.as_str(), *ty)));
+        let roles = role_views(&policy, &read.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>());
         let (mut key, mut key_at) = (Vec::new(), Vec::new());
         for &index in &schema.key {
             let column =
@@ -84,11 +91,13 @@ impl PublishedTable {
                 return Err(Error::internal(format!("the key of table `{name}` is not described")));
             };
             key.push(KeyColumn { name: column.name.clone(), ty });
-            key_at.push(read.iter().position(|(name, _)| *name == column.name).unwrap_or_else(|| {
-                read.push((column.name.clone(), column.ty));
-                read.len() - 1
-            }));
+            key_at.push(place(&mut read, column));
         }
+        let filter = Filter::new(&policy, |name| {
+            let column = schema.columns.iter().find(|column| column.name == name)?;
+            let ty = column.ty.scalar().filter(|ty| ty.can_be_key())?;
+            Some((KeyColumn { name: column.name.clone(), ty }, place(&mut read, column)))
+        })?;
         if key.is_empty() {
             return Err(Error::internal(format!("table `{name}` has no key")));
         }
@@ -122,6 +131,8 @@ impl PublishedTable {
             shown,
             key_at,
             shape,
+            roles,
+            filter,
             lookup: Query::default(),
             row_bytes,
             checked: Checked::default(),
@@ -131,6 +142,12 @@ impl PublishedTable {
         Ok(table)
     }
 
+    /// Whether somebody may read it at all.
+    pub(super) fn is_open_to(&self, caller: &Caller) -> bool {
+        let has_role = |roles: &Vec<RoleView>| roles.iter().any(|(name, _)| caller.has_role(name));
+        caller.sees_everything() || self.roles.as_ref().is_none_or(has_role)
+    }
+
     /// Whether a row is shown the same in another state of the same generation, so that what was read in one may be told
     /// in the other.
     pub(super) fn shows_as(&self, other: &PublishedTable) -> bool {
@@ -138,6 +155,23 @@ impl PublishedTable {
             && self.read == other.read
             && self.shown == other.shown
             && self.key == other.key
+            && self.filter == other.filter
+    }
+
+    /// Writes a row, and whose it is.
+    ///
+    /// # Errors
+    /// When a value is not of its column's type.
+    pub(super) fn row(&self, values: Values<'_>) -> Result<RowJson> {
+        Ok(self.shape.write(values.shown(self))?.owned_by(self.owner(values)?))
+    }
+
+    /// Whose a row is, where rows are somebody's.
+    ///
+    /// # Errors
+    /// When a value is not of its column's type.
+    pub(super) fn owner(&self, values: Values<'_>) -> Result<Option<Key>> {
+        self.filter.as_ref().map_or(Ok(None), |filter| filter.owner(values))
     }
 
     /// The columns that are shown, in their order.
@@ -145,15 +179,16 @@ impl PublishedTable {
         self.schema.columns.iter().filter(|column| !self.policy.hide.contains(&column.name))
     }
 
-    /// Indexes of the shown columns with these names, in this order.
+    /// Indexes of the shown columns with these names, in this order; all of them must be among those that are `seen`.
     ///
     /// # Errors
     /// [`Code::UnknownColumn`] for a hidden column just as for one that does not exist; [`Code::BadParameter`] for a
     /// name that stands twice.
-    pub(super) fn project(&self, names: &[String]) -> Result<Vec<usize>> {
+    pub(super) fn project(&self, names: &[String], seen: Option<&[usize]>) -> Result<Vec<usize>> {
         let mut columns = Vec::with_capacity(names.len());
         for name in names {
-            let position = self.read[..self.shown].iter().position(|(shown, _)| shown == name).ok_or_else(|| {
+            let position = self.read[..self.shown].iter().position(|(shown, _)| shown == name);
+            let position = position.filter(|at| seen.is_none_or(|seen| seen.contains(at))).ok_or_else(|| {
                 let echo: String = name.chars().take(64).flat_map(char::escape_debug).collect();
                 Error::new(Code::UnknownColumn, format!("table `{}` has no column `{echo}`", self.name))
             })?;
@@ -197,6 +232,14 @@ fn deprecation_headers(
     headers
         .into_iter()
         .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_str(&value?).ok()?)))
+}
+
+/// Where a column stands among those that are read; it is added to them if it is not there.
+fn place(read: &mut Vec<(String, ColumnType)>, column: &Column) -> usize {
+    read.iter().position(|(name, _)| *name == column.name).unwrap_or_else(|| {
+        read.push((column.name.clone(), column.ty));
+        read.len() - 1
+    })
 }
 
 /// The average size of a table's rows as JSON, as far as they have been read; shared by all its states.
@@ -289,6 +332,8 @@ pub(super) mod tests {
                 page_limit: 100,
                 cache_ttl: None,
                 deprecated: None,
+                roles: None,
+                row_filter: std::collections::BTreeMap::new(),
             },
         }
     }
@@ -298,19 +343,31 @@ pub(super) mod tests {
         PublishedTable::new(serial, &schemas(), served(name, &[]), RowBytes::default(), metrics()).unwrap()
     }
 
+    /// The same under another policy.
+    pub(in crate::serve) fn described(policy: impl FnOnce(&mut ServePolicy)) -> Result<PublishedTable> {
+        let mut served = served("orders", &[]);
+        policy(&mut served.policy);
+        PublishedTable::new(1, &schemas(), served, RowBytes::default(), metrics())
+    }
+
+    /// The same, which must be well described.
+    pub(in crate::serve) fn table_with(policy: impl FnOnce(&mut ServePolicy)) -> PublishedTable {
+        described(policy).unwrap()
+    }
+
     #[test]
     fn a_hidden_key_is_read_but_not_shown() {
         let table =
             PublishedTable::new(1, &schemas(), served("orders", &["id"]), RowBytes::default(), metrics()).unwrap();
         assert_eq!((table.shown, table.key_at.as_slice()), (1, &[1][..]));
-        assert_eq!(table.project(&["note".to_owned()]).unwrap(), [0]);
+        assert_eq!(table.project(&["note".to_owned()], None).unwrap(), [0]);
     }
 
     #[test]
     fn a_hidden_column_is_refused_as_one_that_does_not_exist() {
         let table =
             PublishedTable::new(1, &schemas(), served("orders", &["id"]), RowBytes::default(), metrics()).unwrap();
-        let refusal = |name: &str| table.project(&[name.to_owned()]).unwrap_err();
+        let refusal = |name: &str| table.project(&[name.to_owned()], None).unwrap_err();
         assert_eq!(refusal("id").code(), Code::UnknownColumn);
         assert_eq!(refusal("id").detail().replace("`id`", "`xx`"), refusal("xx").detail());
     }
@@ -318,7 +375,7 @@ pub(super) mod tests {
     #[test]
     fn a_column_may_be_asked_for_once() {
         let twice = ["note".to_owned(), "note".to_owned()];
-        assert_eq!(table(1, "orders").project(&twice).unwrap_err().code(), Code::BadParameter);
+        assert_eq!(table(1, "orders").project(&twice, None).unwrap_err().code(), Code::BadParameter);
     }
 
     #[test]

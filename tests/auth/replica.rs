@@ -81,3 +81,40 @@ async fn a_secret_is_shown_once_and_kept_nowhere() {
         assert_eq!((refused.code, refused.json()[0]["error"]["code"].as_str()), (Some(1), Some("LG1013")), "{wrong:?}");
     }
 }
+
+#[tokio::test]
+async fn who_sees_what_is_published_with_the_next_run_and_binds_everybody_but_the_operator() {
+    let mut items = Items::new("mode: auto\n").await;
+    items.project.set("LAKEGATE_AUTH", "{keys: true}");
+    let mine = ["keys", "create", "mine", "--role", "support", "--attribute", "who=row 1"];
+    let mine = ran(&items, &mine).await["key"].as_str().unwrap().to_owned();
+    let other = ran(&items, &["keys", "create", "other"]).await["key"].as_str().unwrap().to_owned();
+    let server = items.project.start("serve").await;
+    for key in [&mine, &other] {
+        assert_eq!(get_as(server.address, "/v1/items/2", key).await.status, 200);
+    }
+    items.pipeline("mode: auto\nserve: {roles: [support], row_filter: {name: who}}\n");
+    let published = items.project.sync("items").await;
+    assert_eq!((&published["mode"], &published["rows_read"]), (&json!("noop"), &json!(0)), "{published}");
+    let closed = async || get_as(server.address, "/v1/items/2", &mine).await.code() == "LG6002";
+    eventually("the policy", closed).await;
+    assert_eq!(get_as(server.address, "/v1/items/1", &mine).await.data()[0]["name"], "row 1");
+    assert_eq!(get_as(server.address, "/v1/items/1", &other).await.code(), "LG6001");
+    let got = items.project.run(&["get", "items", "2"]).await.ok();
+    assert_eq!(got.json()[0]["data"][0]["name"], "row 2");
+
+    for (serve, code) in [
+        ("{row_filter: {nothing: who}}", "LG2008"),
+        ("{roles: {support: {hide: [nothing]}}}", "LG2008"),
+        ("{roles: {support: {hide: [id]}}}", "LG1003"),
+    ] {
+        items.pipeline(&format!("mode: auto\nserve: {serve}\n"));
+        assert_eq!(items.project.sync_fails("items").await["code"], code, "{serve}");
+    }
+    assert_eq!(get_as(server.address, "/v1/items/2", &mine).await.code(), "LG6002", "what was published holds");
+
+    // Where nobody is asked who he is, nobody has a role.
+    items.project.set("LAKEGATE_AUTH", "none");
+    let open = items.project.start("serve").await;
+    assert_eq!(get(open.address, "/v1/items/1").await.code(), "LG6001");
+}

@@ -5,6 +5,7 @@ use lakegate::domain::{
 };
 use lakegate::postgres::{Session, qualified, quote};
 use lakegate::serve::{BoundServer, ReadMetrics, ServeSettings, serve};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -44,8 +45,15 @@ impl Table {
         };
         let mut schema = TableSchema { columns: columns.iter().map(column).collect(), key: Vec::new() };
         schema.key = key.iter().map(|name| schema.position(name).expect("a key column")).collect();
-        let policy =
-            ServePolicy { enabled: true, hide: Vec::new(), page_limit: 1000, cache_ttl: None, deprecated: None };
+        let policy = ServePolicy {
+            enabled: true,
+            hide: Vec::new(),
+            page_limit: 1000,
+            cache_ttl: None,
+            deprecated: None,
+            roles: None,
+            row_filter: BTreeMap::new(),
+        };
         Table { name: TableName::new(name).expect("a name"), schema, policy }
     }
 

@@ -59,7 +59,13 @@ freshness: 2h
 retain: 0
 timeout: 90m
 publish_timeout: 30s
-serve: {enabled: false, hide: [email], page_limit: 500, cache_ttl: 90s}
+serve:
+  enabled: false
+  hide: [email]
+  page_limit: 500
+  cache_ttl: 90s
+  roles: {support: {hide: [price]}, "ops:all": {}, plain: }
+  row_filter: {tenant: tenant_id}
 deprecated: {since: 2026-01-01, sunset: "2026-12-31T23:59:59Z", link: "https://example.org/größe?a=<b>"}
 "#;
     let env = [("BUCKET", "lake"), ("SECRET", "hunter2")];
@@ -173,6 +179,14 @@ fn variables_alone_make_a_project() {
     assert!(matches!(project.auth, Auth::None));
     assert_eq!(project.id.as_deref(), Some("12345"));
     assert_eq!(project.schemas.control, "control");
+}
+
+#[test]
+fn roles_may_be_a_list_and_a_row_filter_of_a_pipeline_stands_alone() {
+    let serve = pipeline("serve: {roles: [support, ops], row_filter: {a: b}}\n", &[]).serve;
+    let roles = serve.roles.unwrap();
+    assert!(roles.keys().eq(["ops", "support"]) && roles.values().all(|role| role.hide.is_empty()));
+    assert_eq!(serve.row_filter["a"], "b");
 }
 
 #[test]

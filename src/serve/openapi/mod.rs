@@ -15,7 +15,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::table::PublishedTable;
-use crate::domain::Limits;
+use super::view::View;
+use crate::domain::{Caller, Limits};
 use operation::{Reading, parameter};
 use refusal::{OF_DOCUMENT, OF_PAGE_OF_TEXT, OF_ROWS, OF_STATE, headers};
 use table::Description;
@@ -39,11 +40,27 @@ impl Bounds {
     }
 }
 
+/// A table, and what of it somebody may see.
+#[derive(Debug)]
+pub(super) struct Shown {
+    table: Arc<PublishedTable>,
+    /// Indexes of the columns; `None` = all that are shown at all.
+    columns: Option<Vec<usize>>,
+}
+
+impl Shown {
+    /// `None` where he may see nothing of it.
+    pub(super) fn to(table: Arc<PublishedTable>, caller: &Caller) -> Option<Self> {
+        let columns = View::of(&table, caller)?.columns().map(<[usize]>::to_vec);
+        Some(Shown { table, columns })
+    }
+}
+
 /// The tag of what is about no table. Names of tables have no capitals.
 const SERVER: &str = "Server";
 
 /// The document about these tables.
-pub(super) fn document(tables: &[Arc<PublishedTable>], bounds: Bounds) -> Value {
+pub(super) fn document(tables: &[Shown], bounds: Bounds) -> Value {
     let tables: Vec<Description<'_>> = tables.iter().map(|table| Description::of(table, bounds)).collect();
     let mut schemas = Map::new();
     schemas.insert("Problem".to_owned(), refusal::problem());
@@ -193,21 +210,26 @@ fn server_paths(paths: &mut Map<String, Value>, bounds: Bounds) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::HashSet;
 
     use super::*;
     use crate::serve::table::tests::table;
 
+    /// A table as the operator sees it.
+    pub(super) fn shown(table: PublishedTable) -> Shown {
+        Shown::to(Arc::new(table), &Caller::operator()).unwrap()
+    }
+
     fn of(names: &[&str]) -> Value {
-        let tables: Vec<_> = names.iter().map(|name| Arc::new(table(1, name))).collect();
+        let tables: Vec<_> = names.iter().map(|name| shown(table(1, name))).collect();
         document(&tables, Bounds { page_max: 1000, batch_keys_max: 1000, credentials: false })
     }
 
     #[test]
     fn what_needs_a_credential_says_so_where_credentials_are_asked_for() {
         let bounds = Bounds { page_max: 1000, batch_keys_max: 1000, credentials: true };
-        let document = document(&[Arc::new(table(1, "orders"))], bounds);
+        let document = document(&[shown(table(1, "orders"))], bounds);
         assert_eq!(document["security"], json!([{"bearer": []}]));
         assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
         for (path, item) in document["paths"].as_object().unwrap() {

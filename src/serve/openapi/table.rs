@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use super::Bounds;
 use super::operation::{Reading, parameter, response, schema};
 use super::refusal::{OF_BATCH, OF_PAGE, OF_ROW, OF_ROW_OR_PAGE, OF_ROWS, OF_TABLE, headers};
 use super::value::{Place, example, has_long_numbers, key_example, key_part, shown};
+use super::{Bounds, Shown};
 use crate::domain::Column;
 use crate::serve::accept::Format;
 use crate::serve::json::Numbers;
@@ -36,9 +36,12 @@ enum Kind {
 }
 
 impl<'t> Description<'t> {
-    pub(super) fn of(table: &'t PublishedTable, bounds: Bounds) -> Self {
-        let columns = table.shown_columns().collect();
-        let parts = part_names(table);
+    pub(super) fn of(shown: &'t Shown, bounds: Bounds) -> Self {
+        let table = &*shown.table;
+        let seen = |at: usize| shown.columns.as_ref().is_none_or(|columns| columns.contains(&at));
+        let columns = table.shown_columns().enumerate().filter(|(at, _)| seen(*at)).map(|(_, column)| column);
+        let columns: Vec<&Column> = columns.collect();
+        let parts = part_names(table, &columns);
         Description { table, name: table.name.as_str(), columns, parts, bounds }
     }
 
@@ -401,10 +404,10 @@ const ESCAPING: &str = "Parts of the key are percent-encoded: a `/` within one i
 
 /// What the parts of the key are called: their columns' names, or their places where those are hidden, or nothing that a
 /// template of a path can hold.
-fn part_names(table: &PublishedTable) -> Vec<String> {
+fn part_names(table: &PublishedTable, shown: &[&Column]) -> Vec<String> {
     let fits = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
     let names = table.key.iter().map(|column| {
-        let shown = table.shown_columns().any(|shown| shown.name == column.name);
+        let shown = shown.iter().any(|shown| shown.name == column.name);
         Some(&column.name).filter(|name| shown && !name.is_empty() && fits(name))
     });
     let names: Vec<Option<&String>> = names.collect();
