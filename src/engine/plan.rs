@@ -342,7 +342,7 @@ fn estimated_bytes(size: SourceSize) -> u64 {
 }
 
 /// Columns that the pipeline names elsewhere must be among the published ones.
-fn check_names_of_columns(pipeline: &Pipeline, schema: &TableSchema) -> Result<()> {
+pub(super) fn check_names_of_columns(pipeline: &Pipeline, schema: &TableSchema) -> Result<()> {
     let latest = pipeline.on_duplicate_key.latest_by().map(|column| ("on_duplicate_key", column));
     let indexed = pipeline.indexes.iter().flatten().map(|column| ("indexes", column.as_str()));
     let hidden = pipeline.serve.hide.iter().map(|column| ("serve: {hide", column.as_str()));

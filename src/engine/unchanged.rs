@@ -101,6 +101,10 @@ impl Engine {
         let policy_differs = self.control.policy_differs(&**session, name, &pipeline.serve).await?;
         let grants = self.destination.missing_grants(&**session, name, &pipeline.grants).await?;
         let serves_otherwise = policy_differs || !grants.is_empty();
+        if serves_otherwise {
+            // A column that is to be hidden and is misspelled would be shown.
+            super::plan::check_names_of_columns(pipeline, &live.schema)?;
+        }
         let mut reason = format!("the source is still at version {}", version.version);
         if serves_otherwise {
             reason = format!("{reason}; how the table is served has changed");

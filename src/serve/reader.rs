@@ -18,11 +18,11 @@ use super::cursor::Cursor;
 use super::envelope::Next;
 use super::key::Key;
 use super::lookup::{Lookups, unavailable};
-use super::metrics::{Operation, Presence, Present, ReadMetrics};
+use super::metrics::{Presence, Present, ReadMetrics};
 use super::openapi::{Bounds, Contract, Shown};
 use super::page::{PageQuery, Pages, too_many_bytes};
 use super::queue::{self, Unanswered};
-use super::request::{BatchQuestion, Question};
+use super::request::{Asked, BatchQuestion, Question};
 use super::rows::{Body, RowWriter};
 use super::statement::Values;
 use super::table::PublishedTable;
@@ -54,40 +54,6 @@ pub(super) struct Reader {
     page_max: u32,
     batch_keys_max: u32,
     deadline: Duration,
-}
-
-/// What a request asks for.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Asked<'a> {
-    /// A row, or a page.
-    One(&'a Question),
-    /// Many rows.
-    Batch(&'a BatchQuestion),
-}
-
-impl<'a> Asked<'a> {
-    fn table(self) -> &'a str {
-        match self {
-            Asked::One(question) => &question.table,
-            Asked::Batch(question) => &question.table,
-        }
-    }
-
-    /// What it asks of this table.
-    pub(super) fn operation(self, table: &PublishedTable) -> Operation {
-        match self {
-            Asked::One(question) if question.key.len() < table.key.len() => Operation::Page,
-            Asked::One(_) => Operation::Row,
-            Asked::Batch(_) => Operation::Batch,
-        }
-    }
-
-    fn max_staleness(self) -> Option<Duration> {
-        match self {
-            Asked::One(question) => question.max_staleness,
-            Asked::Batch(question) => question.max_staleness,
-        }
-    }
 }
 
 /// What became of a question.

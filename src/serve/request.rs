@@ -11,6 +11,8 @@ use percent_encoding::percent_decode_str;
 
 use super::accept::Format;
 use super::batch;
+use super::metrics::Operation;
+use super::table::PublishedTable;
 use crate::domain::{Code, Error, Result, parse_duration};
 
 /// One reading request: rows of a table by its key or the first parts of it.
@@ -65,6 +67,42 @@ impl BatchQuestion {
         }
         let table = text("the table's name", decode(table))?;
         Ok(BatchQuestion { table, columns: question.columns, ..BatchQuestion::default() })
+    }
+}
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Asked<'a> {
+    /// A row, or a page.
+    One(&'a Question),
+    /// Many rows.
+    Batch(&'a BatchQuestion),
+}
+
+impl<'a> Asked<'a> {
+    /// The name of the table.
+    pub(super) fn table(self) -> &'a str {
+        match self {
+            Asked::One(question) => &question.table,
+            Asked::Batch(question) => &question.table,
+        }
+    }
+
+    /// What it asks of this table.
+    pub(super) fn operation(self, table: &PublishedTable) -> Operation {
+        match self {
+            Asked::One(question) if question.key.len() < table.key.len() => Operation::Page,
+            Asked::One(_) => Operation::Row,
+            Asked::Batch(_) => Operation::Batch,
+        }
+    }
+
+    /// How long ago its source may have been looked at.
+    pub(super) fn max_staleness(self) -> Option<Duration> {
+        match self {
+            Asked::One(question) => question.max_staleness,
+            Asked::Batch(question) => question.max_staleness,
+        }
     }
 }
 
