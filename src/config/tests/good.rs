@@ -115,6 +115,9 @@ defaults:
         [("lakegate.yaml", text), ("tables/b.yaml", table), ("tables/.hidden.yaml", "["), ("tables/c.txt", "[")];
     let mut project = load_files(&files, &[("PGPASS", "hunter2"), ("HOOK", "abc")]).unwrap().project;
     project.dir = "[folder]".into();
+    if let Some(tls) = &mut project.api.tls {
+        tls.certificate = "[folder]/tls/api.pem".into();
+    }
     insta::assert_debug_snapshot!(project);
     assert_eq!(project.postgres.unwrap().expose_secret(), "postgres://me:hunter2@db:5432/app");
     assert_eq!(project.alerts.unwrap().webhook.expose_secret(), "https://hooks.example.org/abc");
