@@ -9,7 +9,7 @@ use super::items;
 use crate::support::project::{TestProject, eventually};
 use crate::support::shown::steady;
 
-const COMMANDS: [&str; 23] = [
+const COMMANDS: [&str; 24] = [
     "init",
     "sample",
     "preview",
@@ -31,6 +31,7 @@ const COMMANDS: [&str; 23] = [
     "verify",
     "pin",
     "drop",
+    "keys",
     "schema",
     "doctor",
 ];
