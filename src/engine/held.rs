@@ -117,8 +117,13 @@ impl Engine {
     }
 
     /// Waits for the end of the run that another process has under way. `None` when the lease is worth another try: no
-    /// run is to be seen, or its process hangs or is dead.
-    pub(super) async fn join(&self, pipeline: &Pipeline, cancel: &CancellationToken) -> Result<Option<RunRecord>> {
+    /// run is to be seen, or its process hangs or is dead. `holder` is who has it, for a person.
+    pub(super) async fn join(
+        &self,
+        pipeline: &Pipeline,
+        holder: &str,
+        cancel: &CancellationToken,
+    ) -> Result<Option<RunRecord>> {
         let session = self.control_session().await?;
         let Some(run) = self.control.leased_run(&*session, &pipeline.name).await? else {
             tokio::time::sleep(JOIN_POLL).await;
@@ -126,6 +131,9 @@ impl Engine {
         };
         // One that has ended before, and only tidies up, has not seen what the source holds by now.
         let is_past = self.control.run(&*session, run).await?.is_some_and(|record| record.finished_at.is_some());
+        if !is_past {
+            self.observer.observe(&pipeline.name, &Event::Joined { holder });
+        }
         let ended = cancel.run_until_cancelled(async {
             if is_past {
                 return self.release_of(&session, &pipeline.name, run).await;

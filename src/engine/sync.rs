@@ -252,8 +252,7 @@ impl Engine {
                 )
                 .hint("wait for it, or leave --no-wait out to join it"));
             }
-            self.observer.observe(&pipeline.name, &Event::Joined { holder: &holder });
-            let joined = self.join(pipeline, cancel).await?;
+            let joined = self.join(pipeline, &holder, cancel).await?;
             if let Some(error) = joined.as_ref().and_then(|record| cancelled_for_all(asks, record)) {
                 return Err(error);
             }
