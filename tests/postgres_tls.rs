@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use lakegate::domain::{Code, Error};
 use lakegate::postgres::{Connector, Purpose, Session, explain};
 use secrecy::SecretString;
 
+use crate::support::openssl::openssl;
 use crate::support::postgres::{TestCluster, scratch};
 
 /// A server with TLS whose certificate is for `db.test` alone, and the files around it.
@@ -52,13 +52,6 @@ impl TlsServer {
 async fn connect(url: &str) -> Result<Session, Error> {
     let connector = Connector::from_url(&SecretString::from(url))?;
     connector.connect(Purpose::Sync, "lakegate tls").await
-}
-
-pub(crate) fn openssl(folder: &Path, arguments: &str) {
-    let mut command = Command::new("openssl");
-    let output = command.args(arguments.split_whitespace()).current_dir(folder).output();
-    let output = output.expect("tests of TLS need the program `openssl`: install the package of that name");
-    assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// An authority, a certificate by it for the host `db.test`, one for the user `by_certificate`, and another authority

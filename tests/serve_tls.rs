@@ -17,8 +17,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
-use crate::postgres_tls::openssl;
 use crate::serve_http::{orders, until};
+use crate::support::openssl::openssl;
 use crate::support::postgres::TestDatabase;
 use crate::support::published::{Publisher, Running, settings};
 

@@ -10,6 +10,7 @@ pub(crate) mod lake_tables;
 pub(crate) mod leftovers;
 pub(crate) mod lineitem;
 pub(crate) mod live_items;
+pub(crate) mod openssl;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod project;
