@@ -1,6 +1,7 @@
 //! Who may ask, and what for.
 
 mod admin;
+mod jwt;
 mod keys;
 mod matrix;
 mod replica;
@@ -39,7 +40,7 @@ fn named(name: &str) -> NewKey {
 
 /// Settings of a server that asks for API keys.
 fn asking() -> ServeSettings {
-    ServeSettings { auth: Auth::Required(Credentials { keys: true }), ..settings() }
+    ServeSettings { auth: Auth::Required(Credentials { keys: true, jwt: None }), ..settings() }
 }
 
 /// `GET` with a credential.

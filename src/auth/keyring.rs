@@ -115,7 +115,7 @@ impl Keyring {
             let id = token::key_id(&stored.id)?;
             let hash = stored.secret_hash.as_slice().try_into().ok()?;
             let usage = before.as_ref().and_then(|keys| keys.by_id.get(&id)).map(|key| Arc::clone(&key.usage));
-            let caller = Arc::new(Caller::new(stored.roles, stored.attributes));
+            let caller = Arc::new(Caller::new(stored.roles, stored.attributes).named(format!("key {}", stored.id)));
             let (expires_at, revoked) = (stored.expires_at, stored.revoked);
             Some((id, Key { hash, caller, expires_at, revoked, usage: usage.unwrap_or_default() }))
         };

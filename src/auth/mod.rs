@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! doorkeeper ─ bearer   what stands in `Authorization`
-//!            └ keyring  API keys as Postgres holds them, followed by the poll of whoever serves; token, how a key is spelled
+//!            ├ keyring  API keys as Postgres holds them, followed by the poll of whoever serves; token, how a key is spelled
+//!            └ jwt      tokens of the issuer that the project trusts: by key_set, which key_source reads again and again
 //! ```
 //!
 //! Nothing here asks Postgres while a request waits. What is told to a stranger does not depend on what exists: ids that are
@@ -10,6 +11,9 @@
 
 mod bearer;
 mod doorkeeper;
+mod jwt;
+mod key_set;
+mod key_source;
 mod keyring;
 mod make;
 mod token;

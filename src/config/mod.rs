@@ -9,6 +9,7 @@
 //! over it, and the declarations in `project` and `pipeline` read it by way of `reader`, filling in `${VAR}`
 //! and collecting problems. The same declarations yield the [`json_schema`].
 
+mod auth;
 mod checks;
 mod columns;
 mod contract;

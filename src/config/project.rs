@@ -6,14 +6,14 @@ use std::path::Path;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value as Json, json};
 
-use super::json_schema::{text_schema, words};
+use super::json_schema::text_schema;
 use super::pipeline::Defaults;
 use super::reader::{At, Reader, Setting};
 use super::secret;
 use super::section::section;
-use super::settings::{self, Names, Period, SECOND, Size, Whole, Words};
-use super::yaml::{Node, Value};
-use crate::domain::{Alerts, ApiSettings, Auth, Code, Credentials, Limits, Schemas, TlsFiles};
+use super::settings::{self, Names, Origins, Period, SECOND, Size, Whole, Words};
+use super::yaml::Node;
+use crate::domain::{Alerts, ApiSettings, Auth, Code, Limits, Schemas, TlsFiles};
 
 section! {
     /// A Lakegate project: the settings of the whole.
@@ -67,9 +67,12 @@ section! {
         hosts: Names,
         /// The files for TLS; without it HTTP is spoken in the open.
         tls: TlsKeys,
+        /// Origins like `https://app.example.com` whose web pages may read, or `*` for any; those of no other origin unless
+        /// declared.
+        cors: Origins,
     }
     required []
-    later [cors]
+    later []
 }
 
 section! {
@@ -94,16 +97,6 @@ section! {
     }
     required []
     later []
-}
-
-section! {
-    /// Which credentials the APIs take.
-    AuthKeys, "`auth`" {
-        /// Whether they take API keys, which `lakegate keys create` makes.
-        keys: bool = false,
-    }
-    required []
-    later [jwt]
 }
 
 section! {
@@ -163,11 +156,13 @@ pub(super) fn settle(file: ProjectFile, reader: &mut Reader<'_>) -> Option<Proje
             listen: api.listen?.value.0,
             hosts: api.hosts.map(|hosts| hosts.value.0).unwrap_or_default(),
             tls: api.tls.and_then(|tls| tls_files(tls.value, reader.dir)),
+            cors: api.cors.map(|origins| origins.value.0).unwrap_or_default(),
         },
         admin: ApiSettings {
             listen: admin.listen?.value.0,
             hosts: admin.hosts.map(|hosts| hosts.value.0).unwrap_or_default(),
             tls: None,
+            cors: Vec::new(),
         },
         auth: file.auth.map_or(Auth::Unset, |auth| auth.value),
         alerts: file.alerts.and_then(|alerts| alerts.value.webhook).map(|url| Alerts { webhook: url.value.0 }),
@@ -338,28 +333,5 @@ impl Setting for Listen {
 
     fn schema() -> Json {
         text_schema(":[0-9]{1,5}$")
-    }
-}
-
-impl Setting for Auth {
-    const COLLECTION: bool = true;
-
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        if let Value::Map(_) = &node.value {
-            let problems = reader.problems.len();
-            let auth = AuthKeys::read(node, reader)?;
-            let keys = auth.keys.is_some_and(|keys| keys.value);
-            if keys || reader.problems.len() > problems {
-                return Some(Auth::Required(Credentials { keys }));
-            }
-            let hint = "write `keys: true`; for anybody to be let in, write `auth: none`";
-            return reader.invalid(&node.place, "no credential is taken", hint);
-        }
-        settings::word(node, reader, &["none"], &[], Some("{keys: true}")).map(|_| Auth::None)
-    }
-
-    fn schema() -> Json {
-        let none = words(&[("none", "Anybody, wherever the API listens.")]);
-        json!({"anyOf": [none, AuthKeys::schema()]})
     }
 }

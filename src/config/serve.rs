@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 
-use super::reader::{Reader, Setting};
+use super::json_schema::text_schema;
+use super::reader::{At, Reader, Setting};
 use super::section::section;
-use super::settings::{DAY, Names, Period, SECOND, Whole, Words};
+use super::settings::{self, DAY, Names, Period, SECOND, Whole, Words};
 use super::yaml::{Node, Value};
-use crate::domain::{Deprecation, ROLE_FORM, RolePolicy, ServePolicy, is_role};
+use crate::domain::{Deprecation, ROLE_FORM, Rate, RateLimit, RolePolicy, ServePolicy, is_role};
 
 section! {
     /// How the read API serves the table.
@@ -28,9 +29,12 @@ section! {
         /// Columns, by published name, each with the name of an attribute: whoever asks sees the rows alone whose columns
         /// equal his attributes.
         row_filter: RowFilter,
+        /// How many rows may be read in how long by each caller, like `100/s` or `6000/m`; or `{caller: 100/s, table: 2000/s}`,
+        /// where `table` is for all together.
+        rate_limit: Limit,
     }
     required []
-    later [rate_limit]
+    later []
 }
 
 section! {
@@ -38,6 +42,18 @@ section! {
     RoleKeys, "a role" {
         /// Columns, by published name, that it is not shown.
         hide: Names,
+    }
+    required []
+    later []
+}
+
+section! {
+    /// How many rows may be read in how long.
+    LimitKeys, "`rate_limit`" {
+        /// By each caller: by whoever shows one credential, or asks from one address where none is asked for.
+        caller: Rate,
+        /// By all together.
+        table: Rate,
     }
     required []
     later []
@@ -54,6 +70,7 @@ impl ServeKeys {
             deprecated,
             roles: self.roles.map(|roles| roles.value.0),
             row_filter: self.row_filter.map(|filter| filter.value.0).unwrap_or_default(),
+            rate_limit: self.rate_limit.map(|limit| limit.value.0),
         })
     }
 }
@@ -134,5 +151,47 @@ impl Setting for RowFilter {
 
     fn schema() -> Json {
         json!({"type": "object", "minProperties": 1, "additionalProperties": {"type": "string", "minLength": 1}})
+    }
+}
+
+impl Setting for Rate {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = settings::text(node, reader, "rows and a time")?;
+        Rate::parse(&text).or_else(|| {
+            reader.invalid(
+                &node.place,
+                "this is not a number of rows in a time",
+                "write `100/s`, `6000/m` or `100/10s`",
+            )
+        })
+    }
+
+    fn schema() -> Json {
+        text_schema("^[0-9]{1,10}/([0-9]{1,5})?[smhd]$")
+    }
+}
+
+/// What may be read in how long, by whom.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit(RateLimit);
+
+impl Setting for Limit {
+    const COLLECTION: bool = true;
+
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let Value::Map(_) = &node.value else {
+            let caller = Some(Rate::read(node, reader)?);
+            return Some(Limit(RateLimit { caller, table: None }));
+        };
+        let keys = LimitKeys::read(node, reader)?;
+        if keys.caller.is_none() && keys.table.is_none() {
+            return reader.invalid(&node.place, "nothing is limited", "write `100/s`, or remove the key");
+        }
+        let rate = |rate: Option<At<Rate>>| rate.map(|rate| rate.value);
+        Some(Limit(RateLimit { caller: rate(keys.caller), table: rate(keys.table) }))
+    }
+
+    fn schema() -> Json {
+        json!({"anyOf": [Rate::schema(), LimitKeys::schema()]})
     }
 }

@@ -58,6 +58,10 @@ pub(super) struct Instant(pub i64);
 #[derive(Debug, Clone)]
 pub(super) struct PageUrl(pub String);
 
+/// Origins of web pages, or `*`.
+#[derive(Debug, Clone)]
+pub(super) struct Origins(pub Vec<String>);
+
 /// Values by free names.
 #[derive(Debug, Clone)]
 pub(super) struct MapOf<T>(pub BTreeMap<String, T>);
@@ -375,5 +379,27 @@ impl<T: Setting> Setting for MapOf<T> {
 
     fn schema() -> Json {
         json!({"type": "object", "additionalProperties": T::schema()})
+    }
+}
+
+impl Setting for Origins {
+    const COLLECTION: bool = true;
+
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let names = Names::read(node, reader)?.0;
+        let is_origin =
+            |text: &str| text == "*" || Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text);
+        if names.iter().all(|name| is_origin(name)) {
+            return Some(Origins(names));
+        }
+        let hint = "write them as browsers do: `https://app.example.com`, with a port where it is not the usual one, and nothing \
+                    after it";
+        reader.invalid(&node.place, "this is not a list of origins", hint)
+    }
+
+    fn schema() -> Json {
+        let mut list = Names::schema();
+        list["items"] = text_schema("^(\\*|[a-z][a-z0-9+.-]*://[^/]+)$");
+        list
     }
 }

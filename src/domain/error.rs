@@ -182,6 +182,7 @@ codes! {
     CredentialWrong = 6019, "The credential is not valid", User, Never;
     CredentialExpired = 6020, "The credential has expired", User, Never;
     CredentialRevoked = 6021, "The credential was revoked", User, Never;
+    RateLimited = 6022, "Too many rows in too short a time", User, Later;
 
     Paused = 7001, "The pipeline is paused", User, Never;
     Late = 7002, "The data is older than its freshness allows", User, Later;

@@ -12,6 +12,7 @@ mod error;
 mod generation;
 mod pipeline;
 mod project;
+mod rate;
 mod retry;
 mod row_counts;
 mod run;
@@ -22,7 +23,7 @@ mod table_name;
 mod table_schema;
 
 pub use api_key::{NewKey, ROLE_FORM, is_role, parse_expiry};
-pub use auth::{ADMIN_ROLE, Auth, Caller, Credentials};
+pub use auth::{ADMIN_ROLE, Auth, Caller, Credentials, JwtKeys, JwtSettings};
 pub use checks::{Checks, RowCountCheck, SqlCheck};
 pub use column_type::{ColumnType, ScalarType};
 pub use contract::{Contract, PinnedColumn};
@@ -34,6 +35,7 @@ pub use pipeline::{
     ParquetSource, Pipeline, RolePolicy, ServePolicy, SourcePin, SourceSpec, StorageOptions, Verify,
 };
 pub use project::{Alerts, ApiSettings, Limits, Project, Schemas, TlsFiles};
+pub use rate::{Rate, RateLimit};
 pub use retry::{Backoff, NextTry, chance, next_try, passes_soon};
 pub use row_counts::RowCounts;
 pub use run::{RunMode, RunOutcome, RunState, StageSeconds};

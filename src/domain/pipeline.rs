@@ -7,7 +7,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::{Checks, Contract, Schedule, TableName};
+use super::{Checks, Contract, RateLimit, Schedule, TableName};
 
 /// One table sync, validated: what `pipelines/<name>.yaml` declares, with the project's defaults filled in.
 #[derive(Debug, Clone)]
@@ -246,6 +246,9 @@ pub struct ServePolicy {
     /// By column the name of an attribute: only rows whose columns equal the attributes of whoever asks are his to see.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub row_filter: BTreeMap<String, String>,
+    /// How much may be read; `None` = as much as there is time for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// What a role may not see of a table that it may read.

@@ -53,6 +53,8 @@ pub struct ApiSettings {
     pub hosts: Vec<String>,
     /// The files for TLS; `None` = there is none.
     pub tls: Option<TlsFiles>,
+    /// The origins whose pages may read; `*` = any.
+    pub cors: Vec<String>,
 }
 
 /// What a listener shows for TLS, in PEM form. Files that change are read again.

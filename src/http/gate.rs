@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
@@ -11,7 +12,6 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
-use uuid::Uuid;
 
 use crate::domain::{ApiSettings, Code, Error, Result};
 
@@ -86,18 +86,43 @@ fn without_port(host: &str) -> &str {
 
 /// The middleware of a [`Gate`]: lets a request pass or refuses it, and puts its id on the answer.
 pub async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    let id = request_id(request.headers());
-    let mut response = match check(&gate, &request) {
-        Ok(()) => next.run(request).await,
-        Err(error) => (gate.refuse)(&error),
-    };
-    if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
-        // What was wrong has been logged where it was noticed.
-        let request = id.to_str().unwrap_or_default();
-        tracing::error!(request, api = gate.api.section(), "a request was answered with 500");
+    match gate.admit(&request) {
+        Ok(passed) => passed.mark(next.run(request).await),
+        Err(refusal) => *refusal,
     }
-    response.headers_mut().insert(REQUEST_ID, id);
-    response
+}
+
+/// A request that has passed a [`Gate`].
+#[derive(Debug)]
+pub struct Passed {
+    id: HeaderValue,
+    api: Api,
+}
+
+impl Gate {
+    /// Lets a request pass, or makes the answer to one that may not.
+    pub fn admit(&self, request: &Request) -> std::result::Result<Passed, Box<Response>> {
+        let passed = Passed { id: request_id(request.headers()), api: self.api };
+        match check(self, request) {
+            Ok(()) => Ok(passed),
+            Err(error) => Err(Box::new(passed.mark((self.refuse)(&error)))),
+        }
+    }
+}
+
+impl Passed {
+    /// Puts the request's id on its answer.
+    #[must_use]
+    pub fn mark(self, mut response: Response) -> Response {
+        let Passed { id, api } = self;
+        if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
+            // What was wrong has been logged where it was noticed.
+            let request = id.to_str().unwrap_or_default();
+            tracing::error!(request, api = api.section(), "a request was answered with 500");
+        }
+        response.headers_mut().insert(REQUEST_ID, id);
+        response
+    }
 }
 
 fn check(gate: &Gate, request: &Request) -> Result<()> {
@@ -132,7 +157,10 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         return id.clone();
     }
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-    let text = Uuid::now_v7().hyphenated().encode_lower(&mut text);
+    let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    // By the thread's own randomness: the operating system's costs a call each time.
+    let id = uuid::Builder::from_unix_timestamp_millis(millis as u64, &rand::random()).into_uuid();
+    let text = id.hyphenated().encode_lower(&mut text);
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
@@ -143,7 +171,7 @@ mod tests {
     fn hosts(listen: &str, configured: &[&str]) -> Hosts {
         let bound: SocketAddr = listen.parse().unwrap();
         let hosts = configured.iter().map(ToString::to_string).collect();
-        Hosts::new(&ApiSettings { listen: bound, hosts, tls: None }, bound)
+        Hosts::new(&ApiSettings { listen: bound, hosts, tls: None, cors: Vec::new() }, bound)
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! The listener: HTTP/1 and HTTP/2, with TLS or without, bounded, and drained when it is told to end.
 
+use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
 use axum::response::Response;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -20,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutWriter;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
+use tower::{Service, ServiceExt as _};
 
 use crate::domain::{ApiSettings, Auth, Code, Error, Result};
 
@@ -46,6 +49,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// Streams of one HTTP/2 connection at a time.
 const MAX_STREAMS: u32 = 128;
+
+/// Where a request comes from: among its extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
 
 /// An address that is listened on. Connections wait until [`Listener::run`].
 #[derive(Debug)]
@@ -87,8 +94,11 @@ impl Listener {
         Gate::new(self.api, &self.settings, self.addr, refuse)
     }
 
-    /// Answers requests until `shutdown`; then those under way are finished, within a few seconds.
-    pub async fn run(self, routes: Router, shutdown: CancellationToken) {
+    /// Answers requests by a router, or what stands before one, until `shutdown`; then those under way are finished, within a few seconds.
+    pub async fn run<S>(self, answers: S, shutdown: CancellationToken)
+    where
+        S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
@@ -99,9 +109,9 @@ impl Listener {
                 accepted = accept(&self.listener, &places) => accepted,
                 Some(_) = connections.join_next() => continue,
             };
-            let Some((stream, place)) = accepted else { continue };
+            let Some((stream, peer, place)) = accepted else { continue };
             let spoken = Arc::new(AtomicBool::new(false));
-            let service = TowerToHyperService::new(noting(routes.clone(), Arc::clone(&spoken)));
+            let service = TowerToHyperService::new(noting(answers.clone(), peer, Arc::clone(&spoken)));
             let mut stream = Box::pin(TimeoutWriter::new(stream));
             stream.as_mut().set_timeout_pinned(Some(self.stall));
             let (http, tls, watcher) = (http.clone(), self.tls.clone().map(TlsAcceptor::from), graceful.watcher());
@@ -167,13 +177,13 @@ fn not_bound(api: Api, listen: SocketAddr, error: io::Error) -> Error {
 }
 
 /// The next connection and its place among [`MAX_CONNECTIONS`].
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, Peer, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => {
+        Ok((stream, peer)) => {
             // Answers are written whole; without this the last packet of one would wait for an acknowledgement.
             let _ = stream.set_nodelay(true);
-            Some((stream, place))
+            Some((stream, Peer(peer.ip()), place))
         }
         Err(error) => {
             tracing::warn!(%error, "a connection could not be accepted");
@@ -196,20 +206,20 @@ fn http() -> Builder<TokioExecutor> {
     http
 }
 
-/// The routes, noting that a request has come.
-fn noting(
-    routes: Router,
+/// What answers, noting that a request has come, and telling from where.
+fn noting<S>(
+    answers: S,
+    peer: Peer,
     spoken: Arc<AtomicBool>,
-) -> impl tower::Service<
-    axum::http::Request<hyper::body::Incoming>,
-    Response = axum::response::Response,
-    Error = std::convert::Infallible,
-    Future: Send,
-> + Clone
-+ Send {
-    routes.map_request(move |request: axum::http::Request<hyper::body::Incoming>| {
+) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone + Send
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send,
+{
+    answers.map_request(move |request: Request<Incoming>| {
         spoken.store(true, Ordering::Relaxed);
-        request.map(axum::body::Body::new)
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        request
     })
 }
 
@@ -226,7 +236,8 @@ async fn silent(spoken: &AtomicBool) {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use axum::body::{Body, Bytes};
+    use axum::Router;
+    use axum::body::Bytes;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::sync::oneshot;
@@ -252,7 +263,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_takes_nothing_is_cut_off() {
-        let settings = ApiSettings { listen: (Ipv4Addr::LOCALHOST, 0).into(), hosts: Vec::new(), tls: None };
+        let settings =
+            ApiSettings { listen: (Ipv4Addr::LOCALHOST, 0).into(), hosts: Vec::new(), tls: None, cors: Vec::new() };
         let mut listener = Listener::bind(Api::Read, settings, &Auth::Unset).await.unwrap();
         listener.stall = Duration::from_millis(50);
         let (addr, shutdown) = (listener.addr(), CancellationToken::new());

@@ -5,8 +5,8 @@ mod gate;
 mod listener;
 mod tls;
 
-pub use gate::{Gate, pass};
-pub use listener::Listener;
+pub use gate::{Gate, Passed, pass};
+pub use listener::{Listener, Peer};
 
 /// An API, each of which has an address and a section in `lakegate.yaml` of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -146,6 +146,7 @@ pub(super) mod tests {
                 deprecated: None,
                 roles: None,
                 row_filter: std::collections::BTreeMap::new(),
+                rate_limit: None,
             },
             file: PathBuf::new(),
         }

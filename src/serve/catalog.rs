@@ -258,10 +258,11 @@ impl Follower {
             let names: Vec<&str> = changed.iter().map(|now| now.name.as_str()).collect();
             for (name, served) in self.control.served_tables(session, &names).await? {
                 self.serial += 1;
-                let row_bytes = known.by_name.get(&name).and_then(Option::as_ref).map(|table| table.row_bytes.clone());
+                let before = known.by_name.get(&name).and_then(Option::as_ref);
+                let learned = before.map(|table| (table.row_bytes.clone(), Arc::clone(&table.rates)));
                 let table = served.and_then(|served| {
                     let metrics = self.metrics.of_table(&name);
-                    PublishedTable::new(self.serial, &self.schemas, served, row_bytes.unwrap_or_default(), metrics)
+                    PublishedTable::new(self.serial, &self.schemas, served, learned.unwrap_or_default(), metrics)
                 });
                 if let Err(error) = &table {
                     tracing::error!(%error, name, "a published table is described in a way that is not understood");

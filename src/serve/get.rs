@@ -8,6 +8,7 @@ use super::cache::Cache;
 use super::catalog::Catalog;
 use super::metrics::ReadMetrics;
 use super::openapi::{Bounds, Shown, document};
+use super::rate::Asker;
 use super::reader::Reader;
 use super::request::{Asked, Question};
 use crate::auth::Doorkeeper;
@@ -29,7 +30,11 @@ pub async fn lookup_once(
     let limits = Limits { connections: 1, cache_memory: 0, ..limits.clone() };
     let doorkeeper = Arc::new(Doorkeeper::of_operator());
     let reader = Reader::start(connector, schemas, &limits, &ReadMetrics::default(), doorkeeper)?;
-    reader.answer(Asked::One(question), &Caller::operator()).await.body.map(|body| body.bytes)
+    reader
+        .answer(Asked::One(question), Asker { caller: &Caller::operator(), peer: None })
+        .await
+        .body
+        .map(|body| body.bytes)
 }
 
 /// The document that the read API serves as `/v1/openapi.json`, of what is published now.

@@ -5,6 +5,7 @@
 //!                                            ├─ lookup    whole keys: queue → one statement for all that wait
 //!                                            └─ page      key prefixes, with cursors
 //!                           view      what of it is for whoever asks: columns by his roles, rows by his attributes
+//!                           rate      how many rows he may read in how long
 //!                           reply ← envelope ← json       binary rows → JSON
 //!                 openapi   what all of this promises, made of the catalogue; docs, a page to read and try it
 //! ```
@@ -20,10 +21,12 @@ mod calendar;
 mod catalog;
 mod compress;
 mod content;
+mod cors;
 mod csv;
 mod cursor;
 mod docs;
 mod envelope;
+mod front;
 mod get;
 mod json;
 mod key;
@@ -33,6 +36,7 @@ mod numeric;
 mod openapi;
 mod page;
 mod queue;
+mod rate;
 mod reader;
 mod reply;
 mod request;

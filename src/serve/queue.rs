@@ -1,14 +1,18 @@
 //! Who waits for which key of which table, and whose turn it is.
 //!
-//! There is no timer: whatever waits when a connection becomes free is asked together. The busier the connections, the
-//! larger the batches. Who asks for a key that is being asked for already waits for that answer: it is of the state of the
+//! Whatever waits when a connection becomes free is asked together. A statement costs much and a key in it little, so that two
+//! batches of a table are on their way as soon as somebody asks, and a further one only when it is worth its statement, or when
+//! those do not come back: nobody waits for a timer unless Postgres is slow. The busier the connections, the larger the batches.
+//! Who asks for a key that is being asked for already waits for that answer: it is of the state of the
 //! table that he asks for, or there is none.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 
 use super::json::RowJson;
 use super::key::Key;
@@ -20,6 +24,15 @@ pub(super) const MAX_KEYS: usize = 64;
 
 /// The bytes of rows that one statement should not exceed: keys × the table's average row.
 const MAX_BATCH_BYTES: u64 = 1 << 20;
+
+/// Batches of a table that are sent whatever their size.
+const FREE: usize = 2;
+
+/// The keys that are worth a further one.
+const WORTH: usize = 32;
+
+/// How long keys wait for the batches before them.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// The most requests that may wait for one table.
 const MAX_WAITING: usize = 4096;
@@ -69,6 +82,8 @@ struct Sent {
 #[derive(Debug)]
 struct Line {
     table: Arc<PublishedTable>,
+    /// When the first of them came.
+    since: Instant,
     waiters: VecDeque<(Key, oneshot::Sender<Answer>)>,
 }
 
@@ -80,6 +95,21 @@ pub(super) struct Batch {
     pub(super) keys: Arc<HashMap<Key, usize>>,
     number: u64,
     queue: Arc<Queue>,
+}
+
+/// What there is to do for a connection.
+enum Next {
+    Batch(Batch),
+    Nothing,
+    /// Something that may wait so long for others to take it with them.
+    After(Duration),
+}
+
+impl Lines {
+    /// How many batches of a state of a table are on their way.
+    fn sent_of(&self, serial: u64) -> usize {
+        self.sent.iter().filter(|sent| sent.serial == serial).count()
+    }
 }
 
 impl Queue {
@@ -99,7 +129,9 @@ impl Queue {
                 return Ok(receiver);
             }
         }
-        match lines.waiting.entry(table.serial) {
+        let is_free = lines.sent_of(table.serial) < FREE;
+        let is_first = !lines.waiting.contains_key(&table.serial);
+        let waiting = match lines.waiting.entry(table.serial) {
             Entry::Occupied(line) => {
                 let waiters = &mut line.into_mut().waiters;
                 if waiters.len() >= MAX_WAITING {
@@ -110,32 +142,51 @@ impl Queue {
                     return Err(Error::new(Code::Overloaded, detail).hint("try again in a moment"));
                 }
                 waiters.push_back((key, sender));
+                waiters.len()
             }
             Entry::Vacant(line) => {
-                line.insert(Line { table: Arc::clone(table), waiters: VecDeque::from([(key, sender)]) });
-                lines.turns.push_back(table.serial);
+                let (table, since) = (Arc::clone(table), Instant::now());
+                line.insert(Line { since, waiters: VecDeque::from([(key, sender)]), table });
+                1
             }
+        };
+        if is_first {
+            lines.turns.push_back(table.serial);
         }
-        self.arrived.notify_one();
+        // One connection looks at a line that is new; it is told again when the line has grown worth it.
+        if is_free || is_first || waiting % WORTH == 0 {
+            self.arrived.notify_one();
+        }
         Ok(receiver)
     }
 
     /// The next batch; waits until there is one.
     pub(super) async fn next(self: &Arc<Self>) -> Batch {
         loop {
-            if let Some(batch) = self.take() {
-                return batch;
+            match self.take(Instant::now()) {
+                Next::Batch(batch) => return batch,
+                Next::Nothing => self.arrived.notified().await,
+                // Whoever is on the way takes them with it in the meantime, as a rule.
+                Next::After(pause) => _ = timeout(pause, self.arrived.notified()).await,
             }
-            self.arrived.notified().await;
         }
     }
 
     /// All that waits for the table whose turn it is, up to the bounds of a batch.
-    fn take(self: &Arc<Self>) -> Option<Batch> {
+    fn take(self: &Arc<Self>, now: Instant) -> Next {
         let mut lines = self.lock();
         let lines = &mut *lines;
-        while let Some(serial) = lines.turns.pop_front() {
+        let mut pause: Option<Duration> = None;
+        for _ in 0..lines.turns.len() {
+            let Some(serial) = lines.turns.pop_front() else { break };
+            let sent = lines.sent_of(serial);
             let Entry::Occupied(mut line) = lines.waiting.entry(serial) else { continue };
+            let waited = now.saturating_duration_since(line.get().since);
+            if sent >= FREE && line.get().waiters.len() < WORTH && waited < PATIENCE {
+                lines.turns.push_back(serial);
+                pause = Some(pause.unwrap_or(PATIENCE).min(PATIENCE.saturating_sub(waited)));
+                continue;
+            }
             let table = Arc::clone(&line.get().table);
             let most = (MAX_BATCH_BYTES / table.row_bytes.average()).clamp(1, MAX_KEYS as u64) as usize;
             let (mut keys, mut waiters) = (HashMap::new(), Vec::new());
@@ -163,10 +214,10 @@ impl Queue {
                 lines.batches += 1;
                 let (number, keys) = (lines.batches, Arc::new(keys));
                 lines.sent.push(Sent { batch: number, serial, keys: Arc::clone(&keys), waiters });
-                return Some(Batch { table, keys, number, queue: Arc::clone(self) });
+                return Next::Batch(Batch { table, keys, number, queue: Arc::clone(self) });
             }
         }
-        None
+        pause.map_or(Next::Nothing, Next::After)
     }
 
     /// How many wait in lines.
@@ -230,6 +281,38 @@ mod tests {
         Key::parse(&table.key, &[number.to_string()]).unwrap()
     }
 
+    /// The next batch, of keys that have waited for long.
+    fn take(queue: &Arc<Queue>) -> Option<Batch> {
+        taken(queue, Instant::now() + PATIENCE)
+    }
+
+    fn taken(queue: &Arc<Queue>, now: Instant) -> Option<Batch> {
+        match queue.take(now) {
+            Next::Batch(batch) => Some(batch),
+            Next::Nothing | Next::After(_) => None,
+        }
+    }
+
+    #[test]
+    fn a_further_batch_is_sent_when_it_is_worth_it_or_those_before_do_not_come_back() {
+        let (queue, table) = (Arc::new(Queue::default()), Arc::new(table(1, "orders")));
+        let join = |number: usize| queue.join(&table, key(&table, number)).unwrap();
+        let before = Instant::now();
+        let (_one, first) = (join(1), taken(&queue, before).unwrap());
+        let (_two, _second) = (join(2), taken(&queue, before).unwrap());
+        let mut waiting: Vec<_> = (3..WORTH + 2).map(join).collect();
+        assert!(matches!(queue.take(before), Next::After(pause) if pause == PATIENCE));
+        waiting.push(join(WORTH + 2));
+        assert_eq!(taken(&queue, before).unwrap().keys.len(), WORTH);
+        waiting.push(join(100));
+        assert!(taken(&queue, before).is_none());
+        assert_eq!(taken(&queue, Instant::now() + PATIENCE).unwrap().keys.len(), 1);
+        // As soon as a place is free, nobody waits.
+        waiting.push(join(101));
+        first.answer(&[None]);
+        assert!(taken(&queue, before).is_some());
+    }
+
     /// How many wait for batches that are being asked.
     fn waiters(queue: &Queue) -> usize {
         queue.lock().sent.iter().map(|sent| sent.waiters.len()).sum()
@@ -239,26 +322,26 @@ mod tests {
     fn a_key_that_is_being_asked_for_is_not_asked_for_again() {
         let (queue, orders) = (Arc::new(Queue::default()), Arc::new(table(1, "orders")));
         let mut first = queue.join(&orders, key(&orders, 5)).unwrap();
-        let batch = queue.take().unwrap();
+        let batch = take(&queue).unwrap();
         let mut second = queue.join(&orders, key(&orders, 5)).unwrap();
-        assert!(queue.take().is_none());
+        assert!(take(&queue).is_none());
         // Another key waits for its turn, and so does this one of another state of the table.
         let next = Arc::new(table(2, "orders"));
         let (_other, _later) = (queue.join(&orders, key(&orders, 6)), queue.join(&next, key(&next, 5)));
-        let batches = [queue.take().unwrap(), queue.take().unwrap()];
+        let batches = [take(&queue).unwrap(), take(&queue).unwrap()];
         assert_eq!(batches.map(|batch| (batch.table.serial, batch.keys.len())), [(1, 1), (2, 1)]);
         batch.answer(&[None]);
         assert!(matches!((first.try_recv(), second.try_recv()), (Ok(Ok(None)), Ok(Ok(None)))));
         // Once it is answered, nobody joins it any more.
         let _third = queue.join(&orders, key(&orders, 5)).unwrap();
-        assert!(queue.take().is_some());
+        assert!(take(&queue).is_some());
     }
 
     #[test]
     fn a_batch_that_is_given_up_lets_go_of_those_who_wait() {
         let (queue, table) = (Arc::new(Queue::default()), Arc::new(table(1, "orders")));
         let mut waits = queue.join(&table, key(&table, 5)).unwrap();
-        drop(queue.take());
+        drop(take(&queue));
         assert!(waits.try_recv().is_err());
         assert_eq!(queue.lock().sent.len(), 0);
     }
@@ -267,7 +350,7 @@ mod tests {
     fn equal_keys_that_wait_together_are_asked_once() {
         let (queue, table) = (Arc::new(Queue::default()), Arc::new(table(1, "orders")));
         let waiting: Vec<_> = [5, 6, 5, 5].map(|number| queue.join(&table, key(&table, number)).unwrap()).into();
-        let batch = queue.take().unwrap();
+        let batch = take(&queue).unwrap();
         assert_eq!((batch.keys.len(), waiters(&queue)), (2, 4));
         batch.answer(&[None, None]);
         for mut waiter in waiting {
@@ -279,11 +362,11 @@ mod tests {
     fn a_batch_is_bounded_by_keys_and_by_bytes() {
         let (queue, table) = (Arc::new(Queue::default()), Arc::new(table(1, "orders")));
         let _waiting: Vec<_> = (0..150).map(|number| queue.join(&table, key(&table, number)).unwrap()).collect();
-        assert_eq!(queue.take().unwrap().keys.len(), 64);
+        assert_eq!(take(&queue).unwrap().keys.len(), 64);
         for _ in 0..200 {
             table.row_bytes.note(1 << 19);
         }
-        assert!(queue.take().unwrap().keys.len() <= 3);
+        assert!(take(&queue).unwrap().keys.len() <= 3);
     }
 
     #[test]
@@ -293,7 +376,7 @@ mod tests {
         let mut waiting: Vec<_> = (0..200).map(|number| queue.join(&busy, key(&busy, number)).unwrap()).collect();
         waiting.push(queue.join(&calm, key(&calm, 1)).unwrap());
         let names: Vec<String> =
-            std::iter::from_fn(|| queue.take()).map(|batch| batch.table.name.to_string()).collect();
+            std::iter::from_fn(|| take(&queue)).map(|batch| batch.table.name.to_string()).collect();
         assert_eq!(names, ["busy", "calm", "busy", "busy", "busy"]);
     }
 
@@ -301,9 +384,9 @@ mod tests {
     fn who_left_is_not_asked_for() {
         let (queue, table) = (Arc::new(Queue::default()), Arc::new(table(1, "orders")));
         drop(queue.join(&table, key(&table, 1)).unwrap());
-        assert!(queue.take().is_none());
+        assert!(take(&queue).is_none());
         let _waits = queue.join(&table, key(&table, 2)).unwrap();
-        let _batch = queue.take().unwrap();
+        let _batch = take(&queue).unwrap();
         assert_eq!(waiters(&queue), 1);
     }
 
@@ -332,6 +415,6 @@ mod tests {
         let mut waits = queue.join(&table, key(&table, 1)).unwrap();
         queue.refuse_all(|| Error::new(Code::Unavailable, "Postgres is down"));
         assert!(matches!(waits.try_recv(), Ok(Err(Unanswered::Failed(_)))));
-        assert!(queue.take().is_none());
+        assert!(take(&queue).is_none());
     }
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::accept::{Encoding, Format};
 use super::compress::{MIN_BYTES, compress};
 use super::envelope;
+use super::rate::RATE_LIMIT;
 use super::reader::Answer;
 use super::unsent::Unsent;
 use crate::auth::challenge;
@@ -32,47 +33,108 @@ const MISSING: HeaderName = HeaderName::from_static("lakegate-missing");
 /// Marks what comes from the cache while Postgres does not answer.
 pub(super) const STALE: HeaderName = HeaderName::from_static("lakegate-stale");
 
+/// Headers of an answer about a table, room for which is made at once.
+const USUAL_HEADERS: usize = 12;
+
 /// A client may keep an answer, but asks each time whether it still holds.
 pub(super) const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// The response to a question that is asked by GET or HEAD; 304 where the client has this very content.
 pub(super) async fn tagged(answer: Answer, request: &HeaderMap, unsent: &Unsent) -> Response {
-    let Ok(body) = &answer.body else { return untagged(answer, request, unsent).await };
-    let mut tag = entity_tag(body.format, &body.bytes);
-    let ttl = answer.table.as_ref().filter(|_| !answer.stale).and_then(|table| table.cache_control.clone());
-    let mut response = if matches(request, tag.as_bytes()) {
+    let told = Told::of(&answer, request);
+    match told {
+        Some(told) if told.is_known => told.not_modified(&answer, request),
+        Some(told) => told.mark(untagged(answer, request, unsent).await),
+        None => untagged(answer, request, unsent).await,
+    }
+}
+
+/// The same where the body is not compressed.
+pub(super) fn at_once(answer: Answer, request: &HeaderMap, unsent: &Unsent) -> Response {
+    let told = Told::of(&answer, request);
+    match told {
+        Some(told) if told.is_known => told.not_modified(&answer, request),
+        Some(told) => told.mark(respond(answer, |bytes, _| unsent.hold(bytes))),
+        None => respond(answer, |bytes, _| unsent.hold(bytes)),
+    }
+}
+
+/// What an answer with rows says of its content.
+struct Told {
+    tag: HeaderValue,
+    cache_control: HeaderValue,
+    /// Whether the client has it.
+    is_known: bool,
+}
+
+impl Told {
+    fn of(answer: &Answer, request: &HeaderMap) -> Option<Told> {
+        let body = answer.body.as_ref().ok()?;
+        let tag = entity_tag(body.format, &body.bytes);
+        let ttl = answer.table.as_ref().filter(|_| !answer.stale).and_then(|table| table.cache_control.clone());
+        let is_known = matches(request, tag.as_bytes());
+        Some(Told { tag, cache_control: ttl.unwrap_or(REVALIDATE), is_known })
+    }
+
+    fn not_modified(mut self, answer: &Answer, request: &HeaderMap) -> Response {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         // The tag of the answer that would have been sent otherwise.
-        if encoding(body.bytes.len(), request).is_some() {
-            tag = weak(&tag);
+        if answer.body.as_ref().is_ok_and(|body| encoding(body.bytes.len(), request).is_some()) {
+            self.tag = weak(&self.tag);
         }
-        about(&mut response, &answer);
-        response
-    } else {
-        let response = untagged(answer, request, unsent).await;
+        about(&mut response, answer);
+        self.put_on(response)
+    }
+
+    fn mark(mut self, response: Response) -> Response {
         if response.status() != StatusCode::OK {
             return response;
         }
         if response.headers().contains_key(CONTENT_ENCODING) {
-            tag = weak(&tag);
+            self.tag = weak(&self.tag);
         }
+        self.put_on(response)
+    }
+
+    fn put_on(self, mut response: Response) -> Response {
+        response.headers_mut().insert(ETAG, self.tag);
+        response.headers_mut().insert(CACHE_CONTROL, self.cache_control);
         response
-    };
-    response.headers_mut().insert(ETAG, tag);
-    response.headers_mut().insert(CACHE_CONTROL, ttl.unwrap_or(REVALIDATE));
-    response
+    }
 }
 
 /// The response to a question, with what the table says of itself.
 pub(super) async fn untagged(mut answer: Answer, request: &HeaderMap, unsent: &Unsent) -> Response {
+    let small = match &mut answer.body {
+        Ok(body) => match encoding(body.bytes.len(), request) {
+            Some(encoding) => compressed(std::mem::take(&mut body.bytes), encoding, unsent).await.map(Some),
+            None => Ok(None),
+        },
+        Err(_) => Ok(None),
+    };
+    match small {
+        Ok(None) => respond(answer, |bytes, _| unsent.hold(bytes)),
+        Ok(Some((bytes, encoding))) => respond(answer, |_, headers| {
+            if let Some(encoding) = encoding {
+                headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
+            }
+            Ok(bytes)
+        }),
+        Err(error) => respond(Answer { body: Err(error), ..answer }, |_, _| Ok(Bytes::new())),
+    }
+}
+
+/// The response whose body is made of the answer's bytes.
+fn respond(mut answer: Answer, body_of: impl FnOnce(Vec<u8>, &mut HeaderMap) -> Result<Bytes>) -> Response {
     let mut response = Response::new(Body::empty());
+    // As many as an answer about a table usually has.
+    response.headers_mut().reserve(USUAL_HEADERS);
     match &mut answer.body {
         Err(error) => response = refusal(error),
         Ok(body) => {
             response.headers_mut().insert(CONTENT_TYPE, body.format.content_type());
-            let bytes = std::mem::take(&mut body.bytes);
-            match sent(bytes, request, unsent, response.headers_mut()).await {
+            match body_of(std::mem::take(&mut body.bytes), response.headers_mut()) {
                 Ok(bytes) => *response.body_mut() = Body::from(bytes),
                 Err(error) => {
                     response = refusal(&error);
@@ -85,15 +147,13 @@ pub(super) async fn untagged(mut answer: Answer, request: &HeaderMap, unsent: &U
     response
 }
 
-/// The bytes that are sent, which count until they are.
-async fn sent(bytes: Vec<u8>, request: &HeaderMap, unsent: &Unsent, headers: &mut HeaderMap) -> Result<Bytes> {
-    let Some(encoding) = encoding(bytes.len(), request) else { return unsent.hold(bytes) };
+/// The bytes that are sent, which count until they are; `None` = they would not be fewer.
+async fn compressed(bytes: Vec<u8>, encoding: Encoding, unsent: &Unsent) -> Result<(Bytes, Option<Encoding>)> {
     let whole = unsent.hold(bytes)?;
-    let Some(small) = compress(&whole, encoding).await else { return Ok(whole) };
-    headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
+    let Some(small) = compress(&whole, encoding).await else { return Ok((whole, None)) };
     // There is room: the whole is let go for it.
     drop(whole);
-    unsent.hold(small)
+    Ok((unsent.hold(small)?, Some(encoding)))
 }
 
 /// How an answer of so many bytes is compressed; `None` = not at all.
@@ -111,6 +171,12 @@ fn about(response: &mut Response, answer: &Answer) {
     }
     if answer.stale {
         headers.insert(STALE, HeaderValue::from_static("true"));
+    }
+    if let Some(left) = &answer.quota.left {
+        headers.insert(RATE_LIMIT, left.clone());
+    }
+    if let Some(seconds) = answer.quota.retry_after {
+        headers.insert(RETRY_AFTER, seconds.into());
     }
     if let Ok(body) = &answer.body {
         if let Some(next) = body.next.as_ref().and_then(|next| HeaderValue::from_str(next).ok()) {
@@ -165,6 +231,7 @@ pub(super) fn status(code: Code) -> StatusCode {
         Code::HostRefused => StatusCode::MISDIRECTED_REQUEST,
         Code::Unavailable | Code::Overloaded | Code::TooStale => StatusCode::SERVICE_UNAVAILABLE,
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Code::MediaTypeRefused => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         _ => StatusCode::INTERNAL_SERVER_ERROR,

@@ -1,9 +1,9 @@
 //! The routes of the read API.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::http::header::VARY;
@@ -11,20 +11,24 @@ use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::timeout;
+use tower::util::option_layer;
+use tower_http::cors::CorsLayer;
 
 use super::accept::{Format, body_is_json};
 use super::batch::read_body;
 use super::catalog::Readiness;
 use super::docs;
 use super::metrics::Operation;
+use super::rate::Asker;
 use super::reader::{Answer, Reader};
 use super::reply;
 use super::request::{Asked, BatchQuestion, Question, max_staleness};
 use super::table::PublishedTable;
 use crate::domain::{Caller, Code, Error, Result};
-use crate::http::{Gate, pass};
+use crate::http::{Gate, Peer, pass};
 
 /// The most names of unreadable tables that `/readyz` lists.
 const MAX_NAMES: usize = 100;
@@ -36,15 +40,15 @@ const MAX_BODY: usize = 1 << 20;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What reading routes stand under.
-const ROOT: &str = "/v1/";
+pub(super) const ROOT: &str = "/v1/";
 
 /// All routes, behind the gate.
-pub(super) fn router(reader: Arc<Reader>, gate: Arc<Gate>) -> Router {
+pub(super) fn router(reader: Arc<Reader>, cors: Option<CorsLayer>, gate: Arc<Gate>) -> Router {
     Router::new()
-        .route("/v1/{table}", get(rows))
-        .route("/v1/{table}/", get(rows))
+        .route("/v1/{table}", get(routed))
+        .route("/v1/{table}/", get(routed))
         .route("/v1/{table}/_batch", post(batch))
-        .route("/v1/{table}/{*key}", get(rows))
+        .route("/v1/{table}/{*key}", get(routed))
         .route("/v1/openapi.json", get(contract))
         .route("/readyz", get(ready))
         .with_state(reader)
@@ -54,33 +58,49 @@ pub(super) fn router(reader: Arc<Reader>, gate: Arc<Gate>) -> Router {
         .route("/docs/page.js", get(docs::script))
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(option_layer(cors))
         .layer(from_fn_with_state(gate, pass))
 }
 
+/// See [`rows`].
+async fn routed(
+    State(reader): State<Arc<Reader>>,
+    peer: Option<Extension<Peer>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    rows(&reader, peer.map(|Extension(Peer(address))| address), &uri, &headers).await
+}
+
 /// A row by its whole key, or a page by the first parts of it. The path is taken raw: an encoded `/` is data.
-async fn rows(State(reader): State<Arc<Reader>>, uri: Uri, headers: HeaderMap) -> Response {
+pub(super) async fn rows(reader: &Reader, peer: Option<IpAddr>, uri: &Uri, headers: &HeaderMap) -> Response {
     let began = Instant::now();
-    let caller = match reader.admit(&headers) {
+    let caller = match reader.admit(headers) {
         Ok(caller) => caller,
         Err(error) => return reply::refusal(&error),
     };
     let path = uri.path().strip_prefix(ROOT).unwrap_or_default();
     let mut operation = Operation::Row;
-    let answer = match question(path, uri.query(), &headers) {
+    let answer = match question(path, uri.query(), headers) {
         Ok(question) => {
             let asked = Asked::One(&question);
-            let answer = reader.answer(asked, &caller).await;
+            let answer = reader.answer(asked, Asker { caller: &caller, peer }).await;
             operation = answer.table.as_deref().map_or(operation, |table| asked.operation(table));
             answer
         }
-        Err(error) => refused(&reader, &caller, path, error),
+        Err(error) => refused(reader, &caller, path, error),
     };
     let table = answer.table.clone();
-    counted(reply::tagged(answer, &headers, reader.unsent()).await, table.as_deref(), operation, began)
+    counted(reply::tagged(answer, headers, reader.unsent()).await, table.as_deref(), operation, began)
 }
 
 /// Counts an answer about a table.
-fn counted(response: Response, table: Option<&PublishedTable>, operation: Operation, began: Instant) -> Response {
+pub(super) fn counted(
+    response: Response,
+    table: Option<&PublishedTable>,
+    operation: Operation,
+    began: Instant,
+) -> Response {
     if let Some(table) = table {
         let bytes = response.body().size_hint().exact().unwrap_or(0);
         table.metrics.answered(operation, response.status(), began.elapsed(), bytes);
@@ -88,13 +108,19 @@ fn counted(response: Response, table: Option<&PublishedTable>, operation: Operat
     response
 }
 
-fn question(path: &str, query: Option<&str>, headers: &HeaderMap) -> Result<Question> {
+pub(super) fn question(path: &str, query: Option<&str>, headers: &HeaderMap) -> Result<Question> {
     let format = Format::of(headers)?;
     Ok(Question { format, max_staleness: max_staleness(headers)?, ..Question::from_url(path, query)? })
 }
 
 /// Rows by many whole keys, which stand in the body.
-async fn batch(State(reader): State<Arc<Reader>>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
+async fn batch(
+    State(reader): State<Arc<Reader>>,
+    peer: Option<Extension<Peer>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let began = Instant::now();
     let caller = match reader.admit(&headers) {
         Ok(caller) => caller,
@@ -104,7 +130,7 @@ async fn batch(State(reader): State<Arc<Reader>>, uri: Uri, headers: HeaderMap, 
     let answer = match reader.admit_batch() {
         // What bodies take in memory is bounded by how many are taken at a time.
         Ok(_place) => match batch_question(path, uri.query(), &headers, body, reader.batch_keys_max()).await {
-            Ok(question) => reader.answer(Asked::Batch(&question), &caller).await,
+            Ok(question) => reader.answer(Asked::Batch(&question), asker(&caller, peer)).await,
             Err(error) => refused(&reader, &caller, path, error),
         },
         Err(error) => refused(&reader, &caller, path, error),
@@ -146,7 +172,11 @@ async fn batch_question(
 /// The answer to a request that cannot be understood, about the table that it names.
 fn refused(reader: &Reader, caller: &Caller, path: &str, error: Error) -> Answer {
     let name = path.split('/').next().unwrap_or_default();
-    Answer { table: reader.known(name, caller), body: Err(error), stale: false }
+    Answer::refusal(reader.known(name, caller), error)
+}
+
+fn asker(caller: &Caller, peer: Option<Extension<Peer>>) -> Asker<'_> {
+    Asker { caller, peer: peer.map(|Extension(Peer(address))| address) }
 }
 
 /// What is promised of every table. No table has this name.

@@ -18,12 +18,14 @@ pub(super) struct Body {
     pub(super) next: Option<String>,
     /// How many keys of a batch have no row, where the format has no place for that.
     pub(super) missing: usize,
+    /// Rows and misses that it tells of.
+    pub(super) rows: u32,
 }
 
 impl Body {
     /// An envelope with one row from the cache or the queue.
     pub(super) fn of_row(row: &RowJson, columns: Option<&[usize]>) -> Self {
-        Body { bytes: super::envelope::row(row, columns), ..Body::default() }
+        Body { bytes: super::envelope::row(row, columns), rows: 1, ..Body::default() }
     }
 }
 
@@ -35,6 +37,7 @@ pub(super) struct RowWriter<'t> {
     format: Format,
     form: Form,
     missing: usize,
+    rows: u32,
 }
 
 enum Form {
@@ -59,7 +62,7 @@ impl<'t> RowWriter<'t> {
                 Form::Arrow { rows: Box::new(rows), bytes: 0 }
             }
         };
-        Ok(RowWriter { table, columns, format, form, missing: 0 })
+        Ok(RowWriter { table, columns, format, form, missing: 0, rows: 0 })
     }
 
     /// Adds a row as Postgres sends it.
@@ -68,6 +71,7 @@ impl<'t> RowWriter<'t> {
     /// When a value is not of its column's type, or the format has no form for it.
     pub(super) fn row(&mut self, values: Values<'_>) -> Result<()> {
         let (table, columns) = (self.table, self.columns);
+        self.rows += 1;
         match &mut self.form {
             Form::Envelope(envelope) => {
                 let numbers = if self.format == Format::JsonStrings { Numbers::Strings } else { Numbers::Exact };
@@ -100,6 +104,7 @@ impl<'t> RowWriter<'t> {
 
     /// Adds a row that has been written as JSON.
     pub(super) fn json_row(&mut self, row: &RowJson) {
+        self.rows += 1;
         match &mut self.form {
             Form::Envelope(envelope) => row.append_to(envelope.entry(), self.columns),
             Form::Lines(out) => {
@@ -112,6 +117,7 @@ impl<'t> RowWriter<'t> {
 
     /// The next key of a batch has no row.
     pub(super) fn miss(&mut self, detail: &str) {
+        self.rows += 1;
         match &mut self.form {
             Form::Envelope(envelope) => envelope.miss(detail),
             Form::Lines(out) => {
@@ -133,17 +139,17 @@ impl<'t> RowWriter<'t> {
 
     /// The body.
     pub(super) fn finish(self, next: Next) -> Result<Body> {
-        let (format, missing) = (self.format, self.missing);
+        let (format, missing, rows) = (self.format, self.missing, self.rows);
         let bytes = match self.form {
             Form::Envelope(envelope) => {
                 let bytes = envelope.finish(&next);
-                return Ok(Body { bytes, format, ..Body::default() });
+                return Ok(Body { bytes, format, rows, ..Body::default() });
             }
             Form::Lines(out) | Form::Csv { out, .. } => out,
             Form::Arrow { rows, .. } => rows.finish()?,
         };
         let next = if let Next::At(cursor) = next { Some(cursor) } else { None };
-        Ok(Body { bytes, format, next, missing })
+        Ok(Body { bytes, format, next, missing, rows })
     }
 }
 

@@ -8,6 +8,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::cors;
+use super::front::Front;
 use super::metrics::ReadMetrics;
 use super::reader::Reader;
 use super::reply;
@@ -54,15 +56,25 @@ pub struct BoundServer {
 /// Those of [`Listener::bind`].
 pub async fn serve(settings: ServeSettings, connector: &Connector, shutdown: CancellationToken) -> Result<BoundServer> {
     let ServeSettings { schemas, api, auth, limits, metrics } = settings;
+    let cors = cors::layer(&api.cors);
     let listener = Listener::bind(Api::Read, api, &auth).await?;
     let addr = listener.addr();
     let doorkeeper = Arc::new(Doorkeeper::new(&auth));
     let reader = Reader::start(connector, &schemas, &limits, &metrics, Arc::clone(&doorkeeper))?;
+    let (issuer, until) = (Arc::clone(&doorkeeper), shutdown.clone());
+    tokio::spawn(async move { issuer.follow_issuer(&until).await });
     // Better to be late than to say of every table that it is not known; but not for ever.
     let _ = timeout(SETTLE, reader.settle()).await;
-    let routes = router(Arc::clone(&reader), listener.gate(reply::refusal));
+    let gate = listener.gate(reply::refusal);
+    let has_cors = cors.is_some();
+    let routes = router(Arc::clone(&reader), cors, Arc::clone(&gate));
     let task = tokio::spawn(async move {
-        listener.run(routes, shutdown).await;
+        if has_cors {
+            // Whatever pages of other origins may read passes the layer that says so.
+            listener.run(routes, shutdown).await;
+        } else {
+            listener.run(Front::new(Arc::clone(&reader), gate, routes), shutdown).await;
+        }
         // The reader's connections live as long as the last request.
         drop(reader);
     });

@@ -11,6 +11,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use super::json::{RowJson, RowShape};
 use super::key::{Key, KeyColumn};
 use super::metrics::TableMetrics;
+use super::rate::{self, RATE_LIMIT_POLICY, Rates};
 use super::statement::{self, Query, Values};
 use super::view::{Filter, RoleView, role_views};
 use crate::domain::{
@@ -60,6 +61,8 @@ pub(super) struct PublishedTable {
     pub(super) lookup: Query,
     /// Outlives this state: the next one of the same table goes on with what was learned.
     pub(super) row_bytes: RowBytes,
+    /// What callers have used of its limits. Outlives this state, too.
+    pub(super) rates: Arc<Rates>,
     /// When the source was last looked at.
     pub(super) checked: Checked,
     /// Counts for all states of the table.
@@ -73,7 +76,7 @@ impl PublishedTable {
         serial: u64,
         schemas: &Schemas,
         served: ServedTable,
-        row_bytes: RowBytes,
+        (row_bytes, rates): (RowBytes, Arc<Rates>),
         metrics: TableMetrics,
     ) -> Result<Self> {
         let ServedTable { name, generation, publish_no, source_version, published_at, schema, policy } = served;
@@ -113,7 +116,8 @@ impl PublishedTable {
         let about = about
             .into_iter()
             .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_bytes(value).ok()?)));
-        let about = about.chain(told).collect();
+        let limits = policy.rate_limit.and_then(rate::policy).map(|value| (RATE_LIMIT_POLICY, value));
+        let about = about.chain(told).chain(limits).collect();
         let ttl = policy.cache_ttl.map(|seconds| HeaderValue::try_from(format!("private, max-age={seconds}")));
         let cache_control = ttl.and_then(|value| value.ok());
         let mut table = PublishedTable {
@@ -135,6 +139,7 @@ impl PublishedTable {
             filter,
             lookup: Query::default(),
             row_bytes,
+            rates,
             checked: Checked::default(),
             metrics,
         };
@@ -334,20 +339,21 @@ pub(super) mod tests {
                 deprecated: None,
                 roles: None,
                 row_filter: std::collections::BTreeMap::new(),
+                rate_limit: None,
             },
         }
     }
 
     /// A table `name(note text, id bigint primary key)`.
     pub(in crate::serve) fn table(serial: u64, name: &str) -> PublishedTable {
-        PublishedTable::new(serial, &schemas(), served(name, &[]), RowBytes::default(), metrics()).unwrap()
+        PublishedTable::new(serial, &schemas(), served(name, &[]), Default::default(), metrics()).unwrap()
     }
 
     /// The same under another policy.
     pub(in crate::serve) fn described(policy: impl FnOnce(&mut ServePolicy)) -> Result<PublishedTable> {
         let mut served = served("orders", &[]);
         policy(&mut served.policy);
-        PublishedTable::new(1, &schemas(), served, RowBytes::default(), metrics())
+        PublishedTable::new(1, &schemas(), served, Default::default(), metrics())
     }
 
     /// The same, which must be well described.
@@ -358,7 +364,7 @@ pub(super) mod tests {
     #[test]
     fn a_hidden_key_is_read_but_not_shown() {
         let table =
-            PublishedTable::new(1, &schemas(), served("orders", &["id"]), RowBytes::default(), metrics()).unwrap();
+            PublishedTable::new(1, &schemas(), served("orders", &["id"]), Default::default(), metrics()).unwrap();
         assert_eq!((table.shown, table.key_at.as_slice()), (1, &[1][..]));
         assert_eq!(table.project(&["note".to_owned()], None).unwrap(), [0]);
     }
@@ -366,7 +372,7 @@ pub(super) mod tests {
     #[test]
     fn a_hidden_column_is_refused_as_one_that_does_not_exist() {
         let table =
-            PublishedTable::new(1, &schemas(), served("orders", &["id"]), RowBytes::default(), metrics()).unwrap();
+            PublishedTable::new(1, &schemas(), served("orders", &["id"]), Default::default(), metrics()).unwrap();
         let refusal = |name: &str| table.project(&[name.to_owned()], None).unwrap_err();
         assert_eq!(refusal("id").code(), Code::UnknownColumn);
         assert_eq!(refusal("id").detail().replace("`id`", "`xx`"), refusal("xx").detail());
@@ -396,7 +402,7 @@ pub(super) mod tests {
         for key in [vec![], vec![2]] {
             let mut served = served("orders", &[]);
             served.schema.key = key;
-            assert!(PublishedTable::new(1, &schemas(), served, RowBytes::default(), metrics()).is_err());
+            assert!(PublishedTable::new(1, &schemas(), served, Default::default(), metrics()).is_err());
         }
     }
 }

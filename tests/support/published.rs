@@ -53,6 +53,7 @@ impl Table {
             deprecated: None,
             roles: None,
             row_filter: BTreeMap::new(),
+            rate_limit: None,
         };
         Table { name: TableName::new(name).expect("a name"), schema, policy }
     }
@@ -155,7 +156,12 @@ impl Publisher {
 pub(crate) fn settings() -> ServeSettings {
     ServeSettings {
         schemas: schemas(),
-        api: ApiSettings { listen: "127.0.0.1:0".parse().expect("an address"), hosts: Vec::new(), tls: None },
+        api: ApiSettings {
+            listen: "127.0.0.1:0".parse().expect("an address"),
+            hosts: Vec::new(),
+            tls: None,
+            cors: Vec::new(),
+        },
         auth: Auth::Unset,
         limits: Limits {
             memory: 1 << 20,

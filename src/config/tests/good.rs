@@ -6,7 +6,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 use super::{Environment, folder, load, load_files, load_pipeline, load_project};
-use crate::domain::{Auth, Pipeline, Project, SourceSpec};
+use crate::domain::{Auth, Credentials, JwtKeys, Pipeline, Project, Rate, RateLimit, SourceSpec};
 
 fn pipeline(rest: &str, env: &[(&str, &str)]) -> Pipeline {
     load_pipeline(rest, env).unwrap().project.pipelines.remove(0)
@@ -66,6 +66,7 @@ serve:
   cache_ttl: 90s
   roles: {support: {hide: [price]}, "ops:all": {}, plain: }
   row_filter: {tenant: tenant_id}
+  rate_limit: {caller: 100/s, table: 6000/10m}
 deprecated: {since: 2026-01-01, sunset: "2026-12-31T23:59:59Z", link: "https://example.org/größe?a=<b>"}
 "#;
     let env = [("BUCKET", "lake"), ("SECRET", "hunter2")];
@@ -101,7 +102,7 @@ project: 0190-abc
 postgres: postgres://me:${PGPASS}@db:5432/app
 schemas: {published: gold, data: gold_data, control: gold_control}
 pipelines: tables/
-api: {listen: "[::1]:0", hosts: [data.example.org], tls: {certificate: tls/api.pem, key: /etc/lakegate/api.key}}
+api: {listen: "[::1]:0", hosts: [data.example.org], cors: ["https://app.example.org"], tls: {certificate: tls/api.pem, key: /etc/lakegate/api.key}}
 auth: none
 alerts: {webhook: "https://hooks.example.org/${HOOK}"}
 limits: {memory: 1GiB, cache_memory: 0, connections: 16, page_max: 50, batch_keys_max: 20, statement_timeout: 500ms, concurrent_runs: 4}
@@ -190,6 +191,45 @@ fn roles_may_be_a_list_and_a_row_filter_of_a_pipeline_stands_alone() {
     let roles = serve.roles.unwrap();
     assert!(roles.keys().eq(["ops", "support"]) && roles.values().all(|role| role.hide.is_empty()));
     assert_eq!(serve.row_filter["a"], "b");
+}
+
+#[test]
+fn a_rate_alone_is_each_callers() {
+    let limit = pipeline("serve: {rate_limit: 100/s}\n", &[]).serve.rate_limit;
+    assert_eq!(limit, Some(RateLimit { caller: Some(Rate { rows: 100, seconds: 1 }), table: None }));
+}
+
+#[test]
+fn tokens_are_taken_as_the_file_or_the_environment_says() {
+    let secret = "thirty-two bytes or more of a secret";
+    let jwt = |text: &str, env: &[(&str, &str)]| {
+        let mut all = vec![("JWT_SECRET", secret)];
+        all.extend(env);
+        match load_project(text, &all).unwrap().project.auth {
+            Auth::Required(Credentials { jwt: Some(jwt), keys: false }) => jwt,
+            other => panic!("{other:?}"),
+        }
+    };
+    let by_secret = jwt("auth: {jwt: {issuer: i, audience: a, secret: env:JWT_SECRET}}\n", &[]);
+    assert!(matches!(&by_secret.keys, JwtKeys::Secret(read) if read.expose_secret() == secret));
+    assert_eq!((by_secret.clock_skew, by_secret.roles.as_str()), (Duration::from_secs(30), "roles"));
+    assert!(!format!("{by_secret:?}").contains("thirty"));
+    let url = "auth:\n  jwt:\n    issuer: i\n    audience: [a, b]\n    jwks: https://id.example.com/keys\n    clock_skew: 0s\n    \
+               roles: /realm/roles\n";
+    let by_url = jwt(url, &[("LAKEGATE_AUTH_JWT_ISSUER", "j")]);
+    assert!(matches!(&by_url.keys, JwtKeys::Url(url) if url.as_str() == "https://id.example.com/keys"));
+    assert_eq!(
+        (by_url.issuer.as_str(), by_url.audience, by_url.clock_skew),
+        ("j", vec!["a".to_owned(), "b".to_owned()], Duration::ZERO)
+    );
+    for jwks in ["http://localhost:8080/keys", "http://127.0.0.1/keys", "\"http://[::1]/keys\""] {
+        assert!(matches!(
+            jwt(&format!("auth: {{jwt: {{issuer: i, audience: a, jwks: {jwks}}}}}\n"), &[]).keys,
+            JwtKeys::Url(_)
+        ));
+    }
+    let by_file = jwt("auth: {jwt: {issuer: i, audience: a, jwks: keys.json}}\n", &[]);
+    assert!(matches!(&by_file.keys, JwtKeys::File(path) if path.is_absolute() && path.ends_with("keys.json")));
 }
 
 #[test]

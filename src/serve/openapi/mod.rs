@@ -101,7 +101,7 @@ pub(super) fn document(tables: &[Shown], bounds: Bounds) -> Value {
         document["components"]["securitySchemes"] = json!({BEARER: {
             "type": "http",
             "scheme": "bearer",
-            "description": "An API key, `lg_…`.",
+            "description": "An API key, `lg_…`, or a token of the issuer that the operator trusts (JWT).",
         }});
     }
     document

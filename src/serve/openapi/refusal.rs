@@ -31,6 +31,7 @@ const STALE_CURSOR: Refusal = refusal("StaleCursor", 409, &[Code::StaleCursor]);
 const TOO_LARGE: Refusal = refusal("TooLarge", 413, &[Code::TooLarge]);
 const NOT_JSON: Refusal = refusal("NotJson", 415, &[Code::MediaTypeRefused]);
 const OTHER_HOST: Refusal = refusal("OtherHost", 421, &[Code::HostRefused]);
+const RATE_LIMITED: Refusal = refusal("RateLimited", 429, &[Code::RateLimited]);
 /// Answered by the HTTP library, without a body.
 const LONG_HEAD: Refusal = refusal("LongHead", 431, &[]);
 const DEFECT: Refusal = refusal("Defect", 500, &[Code::Internal]);
@@ -49,6 +50,7 @@ const ALL: &[Refusal] = &[
     TOO_LARGE,
     NOT_JSON,
     OTHER_HOST,
+    RATE_LIMITED,
     LONG_HEAD,
     DEFECT,
     UNAVAILABLE,
@@ -56,8 +58,18 @@ const ALL: &[Refusal] = &[
 ];
 
 /// What may be refused to a request for a row.
-pub(super) const OF_ROW: &[Refusal] =
-    &[BAD_REQUEST, UNAUTHORIZED, NO_SUCH_ROW, NOT_ACCEPTABLE, TOO_LARGE, OTHER_HOST, LONG_HEAD, DEFECT, UNAVAILABLE];
+pub(super) const OF_ROW: &[Refusal] = &[
+    BAD_REQUEST,
+    UNAUTHORIZED,
+    NO_SUCH_ROW,
+    NOT_ACCEPTABLE,
+    TOO_LARGE,
+    OTHER_HOST,
+    RATE_LIMITED,
+    LONG_HEAD,
+    DEFECT,
+    UNAVAILABLE,
+];
 
 /// For a page.
 pub(super) const OF_PAGE: &[Refusal] = &[
@@ -68,6 +80,7 @@ pub(super) const OF_PAGE: &[Refusal] = &[
     STALE_CURSOR,
     TOO_LARGE,
     OTHER_HOST,
+    RATE_LIMITED,
     LONG_HEAD,
     DEFECT,
     UNAVAILABLE,
@@ -82,6 +95,7 @@ pub(super) const OF_ROW_OR_PAGE: &[Refusal] = &[
     STALE_CURSOR,
     TOO_LARGE,
     OTHER_HOST,
+    RATE_LIMITED,
     LONG_HEAD,
     DEFECT,
     UNAVAILABLE,
@@ -96,6 +110,7 @@ pub(super) const OF_BATCH: &[Refusal] = &[
     TOO_LARGE,
     NOT_JSON,
     OTHER_HOST,
+    RATE_LIMITED,
     LONG_HEAD,
     DEFECT,
     UNAVAILABLE,
@@ -121,6 +136,8 @@ pub(super) const OF_TABLE: &[&str] = &[
     "Deprecation",
     "Sunset",
     "Link",
+    "RateLimit",
+    "RateLimit-Policy",
 ];
 
 /// Those of one that holds rows and can be asked for again.
@@ -136,6 +153,8 @@ pub(super) const OF_ROWS: &[&str] = &[
     "Deprecation",
     "Sunset",
     "Link",
+    "RateLimit",
+    "RateLimit-Policy",
 ];
 
 /// References to headers among the components.
@@ -170,6 +189,10 @@ pub(super) fn header_components(credentials: bool) -> Value {
         "Deprecation": text("Since when the table should not be used any more, where it is to go (RFC 9745)."),
         "Sunset": text("When the table will be gone, where that is known (RFC 8594)."),
         "Link": text("A page that says what to use instead, where the table is to go (RFC 8288)."),
+        "RateLimit": text("What is left to the caller of the rows that the policy allows him, and in how many seconds all of \
+                           it will be there again (draft-ietf-httpapi-ratelimit-headers-10)."),
+        "RateLimit-Policy": text("How many rows may be read in how many seconds, where that is limited: by each caller, and \
+                                  by all together."),
         "Retry-After": count("Seconds after which to try again.", 0),
     });
     if credentials {
@@ -244,6 +267,17 @@ impl Refusal {
             431 => &[],
             401 => &["X-Request-Id", "WWW-Authenticate"],
             421 => &["X-Request-Id"],
+            429 => &[
+                "X-Request-Id",
+                "Retry-After",
+                "RateLimit",
+                "RateLimit-Policy",
+                "Lakegate-Version",
+                "Lakegate-Generation",
+                "Lakegate-Synced-At",
+                "Cache-Control",
+                "Vary",
+            ],
             503 => &[
                 "X-Request-Id",
                 "Retry-After",
