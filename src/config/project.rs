@@ -11,7 +11,7 @@ use super::pipeline::Defaults;
 use super::reader::{At, Reader, Setting};
 use super::secret;
 use super::section::section;
-use super::settings::{self, Names, Period, SECOND, Size, Whole, Words};
+use super::settings::{self, Names, Period, SECOND, Share, Size, Whole, Words};
 use super::yaml::{Node, Value};
 use crate::domain::{Alerts, ApiSettings, Auth, Code, Credentials, Limits, Schemas, TlsFiles};
 
@@ -67,6 +67,9 @@ section! {
         hosts: Names,
         /// The files for TLS; without it HTTP is spoken in the open.
         tls: TlsKeys,
+        /// The share of requests that the access log on standard output has a line of: 1 = of each, 0.01 = of one in a
+        /// hundred, 0 = of those alone that failed by a fault of the server. Without it there is no log.
+        access_log: Share,
     }
     required []
     later [cors]
@@ -163,11 +166,13 @@ pub(super) fn settle(file: ProjectFile, reader: &mut Reader<'_>) -> Option<Proje
             listen: api.listen?.value.0,
             hosts: api.hosts.map(|hosts| hosts.value.0).unwrap_or_default(),
             tls: api.tls.and_then(|tls| tls_files(tls.value, reader.dir)),
+            access_log: api.access_log.map(|share| share.value.0),
         },
         admin: ApiSettings {
             listen: admin.listen?.value.0,
             hosts: admin.hosts.map(|hosts| hosts.value.0).unwrap_or_default(),
             tls: None,
+            access_log: None,
         },
         auth: file.auth.map_or(Auth::Unset, |auth| auth.value),
         alerts: file.alerts.and_then(|alerts| alerts.value.webhook).map(|url| Alerts { webhook: url.value.0 }),

@@ -45,7 +45,7 @@ pub struct Schemas {
 }
 
 /// The listener of an API.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ApiSettings {
     /// The address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -53,6 +53,9 @@ pub struct ApiSettings {
     pub hosts: Vec<String>,
     /// The files for TLS; `None` = there is none.
     pub tls: Option<TlsFiles>,
+    /// The share of requests, 0 to 1, that the access log has a line of besides those that failed by a fault of the server;
+    /// `None` = there is no log.
+    pub access_log: Option<f64>,
 }
 
 /// What a listener shows for TLS, in PEM form. Files that change are read again.

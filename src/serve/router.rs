@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::http::header::VARY;
@@ -11,6 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::timeout;
 
@@ -24,7 +24,7 @@ use super::reply;
 use super::request::{Asked, BatchQuestion, Question, max_staleness};
 use super::table::PublishedTable;
 use crate::domain::{Caller, Code, Error, Result};
-use crate::http::{Gate, pass};
+use crate::http::{Gate, Noted, OTHER, pass};
 
 /// The most names of unreadable tables that `/readyz` lists.
 const MAX_NAMES: usize = 100;
@@ -57,8 +57,27 @@ pub(super) fn router(reader: Arc<Reader>, gate: Arc<Gate>) -> Router {
         .layer(from_fn_with_state(gate, pass))
 }
 
+/// What the access log says of a path: never a key, nor what anybody makes up. Probes are of no interest as long as they
+/// are answered.
+pub(super) fn route(path: &str) -> Option<&'static str> {
+    match path {
+        "/livez" | "/readyz" => None,
+        "/v1/openapi.json" => Some("/v1/openapi.json"),
+        "/docs" | "/docs/page.css" | "/docs/page.js" => Some("/docs"),
+        _ => match path.strip_prefix(ROOT).map(|path| path.trim_end_matches('/').split_once('/')) {
+            None => Some(OTHER),
+            Some(None) => Some("/v1/{table}"),
+            Some(Some((_, "_batch"))) => Some("/v1/{table}/_batch"),
+            Some(Some(_)) => Some("/v1/{table}/{key}"),
+        },
+    }
+}
+
+/// There is one where the access log is kept.
+type MayNote = Option<Extension<Noted>>;
+
 /// A row by its whole key, or a page by the first parts of it. The path is taken raw: an encoded `/` is data.
-async fn rows(State(reader): State<Arc<Reader>>, uri: Uri, headers: HeaderMap) -> Response {
+async fn rows(State(reader): State<Arc<Reader>>, uri: Uri, noted: MayNote, headers: HeaderMap) -> Response {
     let began = Instant::now();
     let caller = match reader.admit(&headers) {
         Ok(caller) => caller,
@@ -76,12 +95,22 @@ async fn rows(State(reader): State<Arc<Reader>>, uri: Uri, headers: HeaderMap) -
         Err(error) => refused(&reader, &caller, path, error),
     };
     let table = answer.table.clone();
-    counted(reply::tagged(answer, &headers, reader.unsent()).await, table.as_deref(), operation, began)
+    let response = reply::tagged(answer, &headers, reader.unsent()).await;
+    counted(response, table.as_deref(), operation, began, noted)
 }
 
-/// Counts an answer about a table.
-fn counted(response: Response, table: Option<&PublishedTable>, operation: Operation, began: Instant) -> Response {
+/// Counts an answer about a table, and notes what it is about.
+fn counted(
+    response: Response,
+    table: Option<&PublishedTable>,
+    operation: Operation,
+    began: Instant,
+    noted: MayNote,
+) -> Response {
     if let Some(table) = table {
+        if let Some(Extension(noted)) = noted {
+            noted.asks(table.name.as_str(), operation.name());
+        }
         let bytes = response.body().size_hint().exact().unwrap_or(0);
         table.metrics.answered(operation, response.status(), began.elapsed(), bytes);
     }
@@ -94,7 +123,13 @@ fn question(path: &str, query: Option<&str>, headers: &HeaderMap) -> Result<Ques
 }
 
 /// Rows by many whole keys, which stand in the body.
-async fn batch(State(reader): State<Arc<Reader>>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
+async fn batch(
+    State(reader): State<Arc<Reader>>,
+    uri: Uri,
+    noted: MayNote,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let began = Instant::now();
     let caller = match reader.admit(&headers) {
         Ok(caller) => caller,
@@ -110,7 +145,8 @@ async fn batch(State(reader): State<Arc<Reader>>, uri: Uri, headers: HeaderMap, 
         Err(error) => refused(&reader, &caller, path, error),
     };
     let table = answer.table.clone();
-    counted(reply::untagged(answer, &headers, reader.unsent()).await, table.as_deref(), Operation::Batch, began)
+    let response = reply::untagged(answer, &headers, reader.unsent()).await;
+    counted(response, table.as_deref(), Operation::Batch, began, noted)
 }
 
 async fn batch_question(
@@ -194,4 +230,27 @@ async fn method_not_allowed(request: Request) -> Response {
     let method: String = request.method().as_str().chars().take(32).collect();
     let refusal = Error::new(Code::MethodNotAllowed, format!("{method} is not answered here"));
     reply::refusal(&refusal.hint("use GET or HEAD; POST is for /v1/TABLE/_batch"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_access_log_shows_no_key_and_nothing_made_up() {
+        for (path, shown) in [
+            ("/v1/orders/7", Some("/v1/{table}/{key}")),
+            ("/v1/orders/a%2Fb/c", Some("/v1/{table}/{key}")),
+            ("/v1/alice@example.com", Some("/v1/{table}")),
+            ("/v1/orders/", Some("/v1/{table}")),
+            ("/v1/orders/_batch", Some("/v1/{table}/_batch")),
+            ("/v1/openapi.json", Some("/v1/openapi.json")),
+            ("/docs/page.js", Some("/docs")),
+            ("/alice", Some(OTHER)),
+            ("/livez", None),
+            ("/readyz", None),
+        ] {
+            assert_eq!(route(path), shown, "{path}");
+        }
+    }
 }

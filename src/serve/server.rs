@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use super::metrics::ReadMetrics;
 use super::reader::Reader;
 use super::reply;
-use super::router::router;
+use super::router::{route, router};
 use crate::auth::Doorkeeper;
-use crate::domain::{ApiSettings, Auth, Limits, Result, Schemas};
-use crate::http::{Api, Listener};
+use crate::domain::{ApiSettings, Auth, Error, Limits, Result, Schemas};
+use crate::http::{AccessLog, Api, Listener};
 use crate::postgres::Connector;
 
 /// How long the start waits to hear of the published tables.
@@ -54,6 +54,8 @@ pub struct BoundServer {
 /// Those of [`Listener::bind`].
 pub async fn serve(settings: ServeSettings, connector: &Connector, shutdown: CancellationToken) -> Result<BoundServer> {
     let ServeSettings { schemas, api, auth, limits, metrics } = settings;
+    let log = api.access_log.map(|share| AccessLog::start(share, route)).transpose();
+    let log = log.map_err(|error| Error::internal("the access log cannot be started").because(error))?;
     let listener = Listener::bind(Api::Read, api, &auth).await?;
     let addr = listener.addr();
     let doorkeeper = Arc::new(Doorkeeper::new(&auth));
@@ -61,8 +63,15 @@ pub async fn serve(settings: ServeSettings, connector: &Connector, shutdown: Can
     // Better to be late than to say of every table that it is not known; but not for ever.
     let _ = timeout(SETTLE, reader.settle()).await;
     let routes = router(Arc::clone(&reader), listener.gate(reply::refusal));
+    let (routes, last_line) = match log {
+        Some((log, last_line)) => (log.over(routes), Some(last_line)),
+        None => (routes, None),
+    };
     let task = tokio::spawn(async move {
         listener.run(routes, shutdown).await;
+        if let Some(last_line) = last_line {
+            last_line.written().await;
+        }
         // The reader's connections live as long as the last request.
         drop(reader);
     });

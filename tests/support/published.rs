@@ -155,7 +155,12 @@ impl Publisher {
 pub(crate) fn settings() -> ServeSettings {
     ServeSettings {
         schemas: schemas(),
-        api: ApiSettings { listen: "127.0.0.1:0".parse().expect("an address"), hosts: Vec::new(), tls: None },
+        api: ApiSettings {
+            listen: "127.0.0.1:0".parse().expect("an address"),
+            hosts: Vec::new(),
+            tls: None,
+            access_log: None,
+        },
         auth: Auth::Unset,
         limits: Limits {
             memory: 1 << 20,
