@@ -35,12 +35,19 @@ type Number = Gauge<f64, AtomicU64>;
 
 /// The handler. What the process knows by itself is shown without Postgres, too.
 pub(super) async fn show(State(shared): State<Arc<Shared>>) -> Answer {
-    let tables = timeout(ANSWER, table_statuses(&shared.engine)).await;
+    let tables = timeout(ANSWER, table_statuses(&shared.engine())).await;
     let tables = tables
         .ok()
         .and_then(|tables| tables.inspect_err(|error| tracing::warn!("metrics are without the tables: {error}")).ok());
     let mut now = Registry::default();
     number(&mut now, "lakegate_postgres_up", "Whether Postgres said how tables stand", flag(tables.is_some()));
+    let is_sound = shared.live.files().problems.is_empty();
+    number(
+        &mut now,
+        "lakegate_project_sound",
+        "Whether the project's files as they are now can be used",
+        flag(is_sound),
+    );
     of_process(&mut now, shared.slots.in_use());
     of_tables(&mut now, &tables.unwrap_or_default());
     Ok(response(StatusCode::OK, MEDIA, text(&[&shared.registry, &now])?))

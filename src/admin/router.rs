@@ -17,6 +17,7 @@ use super::{Shared, act, guard, keys, look, metrics, reply};
 /// All routes, behind the gate and, save for `/livez`, the guard.
 pub(super) fn router(shared: Arc<Shared>, gate: Arc<Gate>, guard: guard::Guard) -> Router {
     Router::new()
+        .route("/v1/project", get(look::project))
         .route("/v1/pipelines", get(look::pipelines))
         .route("/v1/pipelines/{name}", get(look::pipeline))
         .route("/v1/pipelines/{name}/plan", get(look::plan))
@@ -48,7 +49,7 @@ async fn live() -> Response {
 async fn no_such_route() -> Response {
     let error = Error::new(Code::NoSuchRoute, "nothing is under this path");
     reply::refusal(
-        &error.hint("pipelines are under /v1/pipelines, their history under /v1/runs, API keys under /v1/keys"),
+        &error.hint("pipelines are under /v1/pipelines, their history under /v1/runs, API keys under /v1/keys, the files under /v1/project"),
     )
 }
 

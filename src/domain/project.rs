@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Auth, Pipeline};
 
@@ -31,6 +31,32 @@ pub struct Project {
     pub limits: Limits,
     /// All pipelines, by name.
     pub pipelines: Vec<Pipeline>,
+}
+
+impl Project {
+    /// The settings, by the keys that declare them, that another state of the project has otherwise, pipelines apart. An id
+    /// that the other one does not state counts for nothing.
+    #[must_use]
+    pub fn settings_that_differ(&self, other: &Project) -> Vec<&'static str> {
+        let secret = |secret: Option<&SecretString>| secret.map(|secret| secret.expose_secret().to_owned());
+        let webhook = |project: &Project| secret(project.alerts.as_ref().map(|alerts| &alerts.webhook));
+        let (api, admin, limits) = (&self.api, &self.admin, &self.limits);
+        let settings = [
+            ("project", other.id.is_some() && self.id != other.id),
+            ("postgres", secret(self.postgres.as_ref()) != secret(other.postgres.as_ref())),
+            ("schemas", self.schemas != other.schemas),
+            ("api.listen", api.listen != other.api.listen),
+            ("api.hosts", api.hosts != other.api.hosts),
+            ("api.tls", api.tls != other.api.tls),
+            ("api.access_log", api.access_log != other.api.access_log),
+            ("admin.listen", admin.listen != other.admin.listen),
+            ("admin.hosts", admin.hosts != other.admin.hosts),
+            ("auth", format!("{:?}", self.auth) != format!("{:?}", other.auth)),
+            ("alerts", webhook(self) != webhook(other)),
+            ("limits", *limits != other.limits),
+        ];
+        settings.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
 }
 
 /// The schemas that a project owns in Postgres.
