@@ -53,6 +53,13 @@ pub(super) async fn show(State(shared): State<Arc<Shared>>) -> Answer {
     Ok(response(StatusCode::OK, MEDIA, text(&[&shared.registry, &now])?))
 }
 
+/// What a process shows that syncs nothing.
+pub(super) fn of_replica(registry: &Registry) -> Answer {
+    let mut now = Registry::default();
+    of_memory(&mut now);
+    Ok(response(StatusCode::OK, MEDIA, text(&[registry, &now])?))
+}
+
 fn text(registries: &[&Registry]) -> Result<String> {
     let mut text = String::new();
     let write = |text: &mut String| {
@@ -78,6 +85,10 @@ fn of_process(registry: &mut Registry, slots: SlotUse) {
     number(registry, "lakegate_runs_running", "Runs of this process under way; a group's is one", f64::from(taken));
     number(registry, "lakegate_runs_waiting", "Runs of this process that are due and wait for a turn", waiting.into());
     number(registry, "lakegate_runs_limit", "The most runs of this process at a time", limit.into());
+    of_memory(registry);
+}
+
+fn of_memory(registry: &mut Registry) {
     if let Some(bytes) = resident_bytes() {
         number(registry, "process_resident_memory_bytes", "Memory of this process, in bytes", bytes);
     }

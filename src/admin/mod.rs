@@ -16,6 +16,7 @@ mod guard;
 mod keys;
 mod look;
 mod metrics;
+mod replica;
 mod reply;
 mod request;
 mod router;
@@ -33,6 +34,8 @@ use crate::http::Listener;
 use crate::schedule::Slots;
 
 use syncs::Syncs;
+
+pub use replica::serve_metrics;
 
 /// What the admin API works with.
 pub struct Admin {

@@ -42,7 +42,7 @@ pub(super) fn router(shared: Arc<Shared>, gate: Arc<Gate>, guard: guard::Guard) 
         .layer(from_fn_with_state(gate, http::pass))
 }
 
-async fn live() -> Response {
+pub(super) async fn live() -> Response {
     reply::ok(&json!({ "status": "live" }))
 }
 
@@ -53,7 +53,7 @@ async fn no_such_route() -> Response {
     )
 }
 
-async fn method_not_allowed(request: Request) -> Response {
+pub(super) async fn method_not_allowed(request: Request) -> Response {
     let method: String = request.method().as_str().chars().take(32).collect();
     let error = Error::new(Code::MethodNotAllowed, format!("{method} is not answered here"));
     reply::refusal(&error.hint("what is looked at takes GET, what is done takes POST"))

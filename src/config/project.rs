@@ -29,7 +29,7 @@ section! {
         pipelines: Folder = "pipelines",
         /// The read API.
         api: ApiKeys,
-        /// The admin API, which `lakegate up` serves.
+        /// The admin API, which `lakegate up` serves; `lakegate serve` has its metrics there.
         admin: AdminKeys,
         /// Who may use the APIs: whoever shows a credential, or with `none` anybody. Unless declared, anybody, on loopback alone.
         auth: Auth,
@@ -88,7 +88,7 @@ section! {
 }
 
 section! {
-    /// The admin API, which `lakegate up` serves.
+    /// The admin API, which `lakegate up` serves; `lakegate serve` has its metrics there.
     AdminKeys, "`admin`" {
         /// The address and port to listen on; port 0 takes a free one.
         listen: Listen = "127.0.0.1:8081",

@@ -21,7 +21,7 @@ pub struct Project {
     pub schemas: Schemas,
     /// The read API.
     pub api: ApiSettings,
-    /// The admin API, which `lakegate up` alone serves.
+    /// The admin API, which `lakegate up` serves; `lakegate serve` has its metrics there.
     pub admin: ApiSettings,
     /// Who may use the APIs.
     pub auth: Auth,
