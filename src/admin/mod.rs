@@ -5,7 +5,7 @@
 //!                               ├─ act      pause, resume, cancel
 //!                               ├─ keys     API keys, made and revoked
 //!                               ├─ syncs    runs that are asked for: at the schedule's slots, beyond the request's end
-//!                               └─ metrics
+//!                               └─ metrics  all that `lakegate serve` has of this API (replica)
 //! ```
 //!
 //! Records are those of `--output json`; whatever changes something asks for a header that no foreign web page can send.
