@@ -152,6 +152,36 @@ async fn another_schedule_holds_at_once_and_other_settings_with_the_next_start()
 }
 
 #[tokio::test]
+async fn what_is_declared_last_holds_while_refreshes_go_on() {
+    let Items { project, mut lake } = Items::new("schedule: on change\n").await;
+    let up = project.start("up").await;
+    let over = Arc::new(AtomicBool::new(false));
+    let commits = tokio::spawn({
+        let over = Arc::clone(&over);
+        async move {
+            let mut rows = 3;
+            while !over.load(Ordering::Relaxed) {
+                lake.append(vec![LakeTable::numbered(rows..rows + 1).1]).await;
+                rows += 1;
+            }
+            rows
+        }
+    });
+    let declared = "source: lake/items\nprimary_key: [id]\nschedule: on change\n";
+    let shown = async || shows_name(&get(up.address, "/v1/items/1").await);
+    for hidden in [true, false, true, false, true] {
+        let policy = if hidden { "serve: {hide: [name]}\n" } else { "" };
+        project.pipeline("items", &format!("{declared}{policy}"));
+        eventually("what is declared", async || shown().await != hidden).await;
+    }
+    over.store(true, Ordering::Relaxed);
+    let last = commits.await.unwrap() - 1;
+    eventually("the last row", async || get(up.address, &format!("/v1/items/{last}")).await.status == 200).await;
+    eventually("the end", async || status(&up, "items").await["sync"] == "idle").await;
+    eventually("what was declared last", async || !shown().await).await;
+}
+
+#[tokio::test]
 async fn a_failing_pipeline_that_is_mended_is_tried_at_once() {
     let items = Items::unsynced("schedule: every 1h\n").await;
     items.project.pipeline("items", "source: lake/items\nprimary_key: [nothing]\nschedule: every 1h\n");
