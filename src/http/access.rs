@@ -4,23 +4,27 @@
 //! may be personal data. Lines are written by a thread of their own, so that whoever reads them slowly holds up no request;
 //! what does not fit into the queue before it is left out, and counted.
 
+use std::convert::Infallible;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::body::HttpBody as _;
-use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::extract::Request;
+use axum::http::Method;
 use axum::response::Response;
 use chrono::{SecondsFormat, Utc};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use rand::Rng as _;
 use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tower::Service;
 
 use super::gate::REQUEST_ID;
 
@@ -116,9 +120,9 @@ impl AccessLog {
         Ok((AccessLog { share, route, lines, left_out }, LastLine(end)))
     }
 
-    /// These routes, with a line for their requests.
-    pub fn over(self, routes: Router) -> Router {
-        routes.layer(from_fn_with_state(Arc::new(self), note))
+    /// Answers requests as `answers` does, and writes them down.
+    pub fn over<S>(self, answers: S) -> Logged<S> {
+        Logged { log: Arc::new(self), answers }
     }
 
     fn write(&self, line: Line) {
@@ -147,31 +151,78 @@ fn write_all(lines: &Receiver<Line>, mut out: impl Write, left_out: &AtomicU64) 
     Ok(())
 }
 
-/// The middleware.
-async fn note(State(log): State<Arc<AccessLog>>, mut request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let is_sampled = log.share > 0.0 && rand::rng().random_bool(log.share.min(1.0));
-    let noted = Noted::default();
-    request.extensions_mut().insert(noted.clone());
-    let method = request.method().clone();
-    let route = (log.route)(request.uri().path());
-    let response = next.run(request).await;
-    let failed = response.status().is_server_error();
-    let Some(route) = route.or(failed.then_some(OTHER)).filter(|_| failed || is_sampled) else { return response };
-    let Subject { table, operation } = noted.subject();
-    let id = response.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
-    log.write(Line {
-        time: Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
-        request: id.to_owned(),
-        method: method.as_str().chars().take(MAX_METHOD).collect(),
-        route,
-        table,
-        operation,
-        status: response.status().as_u16(),
-        bytes: response.body().size_hint().exact(),
-        seconds: began.elapsed().as_secs_f64(),
-    });
-    response
+/// Something that answers, and whose requests are written down.
+#[derive(Debug, Clone)]
+pub struct Logged<S> {
+    log: Arc<AccessLog>,
+    answers: S,
+}
+
+impl<S> Service<Request> for Logged<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.answers.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let log = Arc::clone(&self.log);
+        let begun = log.begin(&mut request);
+        let answer = self.answers.call(request);
+        async move {
+            let response = answer.await?;
+            log.end(begun, &response);
+            Ok(response)
+        }
+        .boxed()
+    }
+}
+
+/// What is known of a request when it comes.
+struct Begun {
+    at: Instant,
+    method: Method,
+    route: Option<&'static str>,
+    is_sampled: bool,
+    noted: Noted,
+}
+
+impl AccessLog {
+    fn begin(&self, request: &mut Request) -> Begun {
+        let noted = Noted::default();
+        request.extensions_mut().insert(noted.clone());
+        Begun {
+            at: Instant::now(),
+            method: request.method().clone(),
+            route: (self.route)(request.uri().path()),
+            is_sampled: self.share > 0.0 && rand::rng().random_bool(self.share.min(1.0)),
+            noted,
+        }
+    }
+
+    fn end(&self, begun: Begun, response: &Response) {
+        let Begun { at, method, route, is_sampled, noted } = begun;
+        let failed = response.status().is_server_error();
+        let Some(route) = route.or(failed.then_some(OTHER)).filter(|_| failed || is_sampled) else { return };
+        let Subject { table, operation } = noted.subject();
+        let id = response.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
+        self.write(Line {
+            time: Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
+            request: id.to_owned(),
+            method: method.as_str().chars().take(MAX_METHOD).collect(),
+            route,
+            table,
+            operation,
+            status: response.status().as_u16(),
+            bytes: response.body().size_hint().exact(),
+            seconds: at.elapsed().as_secs_f64(),
+        });
+    }
 }
 
 /// Any other path.
@@ -181,10 +232,10 @@ pub const OTHER: &str = "other";
 mod tests {
     use std::sync::mpsc;
 
-    use axum::Extension;
     use axum::body::Body;
     use axum::http::StatusCode;
     use axum::routing::get;
+    use axum::{Extension, Router};
     use serde_json::Value;
     use tower::ServiceExt as _;
 

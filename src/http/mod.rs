@@ -6,7 +6,7 @@ mod gate;
 mod listener;
 mod tls;
 
-pub use access::{AccessLog, LastLine, Noted, OTHER};
+pub use access::{AccessLog, LastLine, Logged, Noted, OTHER};
 pub use gate::{Gate, pass};
 pub use listener::Listener;
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -64,7 +65,7 @@ pub async fn serve(settings: ServeSettings, connector: &Connector, shutdown: Can
     let _ = timeout(SETTLE, reader.settle()).await;
     let routes = router(Arc::clone(&reader), listener.gate(reply::refusal));
     let (routes, last_line) = match log {
-        Some((log, last_line)) => (log.over(routes), Some(last_line)),
+        Some((log, last_line)) => (Router::new().fallback_service(log.over(routes)), Some(last_line)),
         None => (routes, None),
     };
     let task = tokio::spawn(async move {
