@@ -4,6 +4,7 @@ mod changing;
 mod looking;
 mod metrics;
 mod refusing;
+mod replica;
 
 use std::net::SocketAddr;
 

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod access_log;
 mod admin_api;
 mod alerts;
 mod auth;
@@ -41,6 +42,7 @@ mod publish_columns;
 mod publish_keeps;
 mod publish_waiting;
 mod readers;
+mod reload;
 mod restored_table;
 mod retire;
 mod retry;

@@ -46,7 +46,7 @@ struct Rollback {
 /// `POST /v1/sync`
 pub(super) async fn sync_all(State(shared): State<Arc<Shared>>, sent: Body) -> Answer {
     let SyncAll { pipelines, full, ignore_checks } = body(sent).await?;
-    let engine = &shared.engine;
+    let engine = shared.engine();
     let pipelines: Vec<&Pipeline> = match &pipelines {
         None => engine.project().pipelines.iter().collect(),
         Some(names) => names.iter().map(|name| engine.pipeline(name)).collect::<Result<_, Error>>()?,
@@ -57,25 +57,28 @@ pub(super) async fn sync_all(State(shared): State<Arc<Shared>>, sent: Body) -> A
 /// `POST /v1/pipelines/{name}/sync`
 pub(super) async fn sync(State(shared): State<Arc<Shared>>, Named(name): Named, sent: Body) -> Answer {
     let SyncOne { full, ignore_checks } = body(sent).await?;
-    let pipeline = shared.engine.pipeline(name.as_str())?;
+    let engine = shared.engine();
+    let pipeline = engine.pipeline(name.as_str())?;
     Ok(begun(&shared.syncs.sync(&[pipeline], Wish::Sync { full, ignore_checks }).await?))
 }
 
 /// `POST /v1/pipelines/{name}/rollback`
 pub(super) async fn rollback(State(shared): State<Arc<Shared>>, Named(name): Named, sent: Body) -> Answer {
     let Rollback { to, to_version } = body(sent).await?;
+    let engine = shared.engine();
     if to.is_some() && to_version.is_some() {
         let detail = "`to` names a generation and `to_version` a version of the source: only one of them can be";
         return Err(Error::new(Code::InvalidBody, detail).into());
     }
-    let pipeline = shared.engine.pipeline(name.as_str())?;
+    let pipeline = engine.pipeline(name.as_str())?;
     Ok(begun(&[shared.syncs.rollback(pipeline, to, to_version).await?]))
 }
 
 /// `POST /v1/pipelines/{name}/cancel`
 pub(super) async fn cancel(State(shared): State<Arc<Shared>>, Named(name): Named, sent: Body) -> Answer {
     let Nothing {} = body(sent).await?;
-    match shared.engine.ask_cancel(&name, WHO).await {
+    let engine = shared.engine();
+    match engine.ask_cancel(&name, WHO).await {
         // One that waits for its turn is no run yet.
         Err(error) if error.code() == Code::NoRunUnderWay && shared.syncs.withdraw(&name) => {
             Ok(begun(&[json!({ "pipeline": name, "run": null, "state": RunState::Cancelled })]))
@@ -87,13 +90,15 @@ pub(super) async fn cancel(State(shared): State<Arc<Shared>>, Named(name): Named
 /// `POST /v1/pipelines/{name}/pause`
 pub(super) async fn pause(State(shared): State<Arc<Shared>>, Named(name): Named, sent: Body) -> Answer {
     let Nothing {} = body(sent).await?;
-    let pipeline = shared.engine.pipeline(name.as_str())?;
-    Ok(list(&shared.engine.set_paused(pipeline, Some("paused by the admin API")).await?))
+    let engine = shared.engine();
+    let pipeline = engine.pipeline(name.as_str())?;
+    Ok(list(&engine.set_paused(pipeline, Some("paused by the admin API")).await?))
 }
 
 /// `POST /v1/pipelines/{name}/resume`
 pub(super) async fn resume(State(shared): State<Arc<Shared>>, Named(name): Named, sent: Body) -> Answer {
     let Nothing {} = body(sent).await?;
-    let pipeline = shared.engine.pipeline(name.as_str())?;
-    Ok(list(&shared.engine.set_paused(pipeline, None).await?))
+    let engine = shared.engine();
+    let pipeline = engine.pipeline(name.as_str())?;
+    Ok(list(&engine.set_paused(pipeline, None).await?))
 }

@@ -48,22 +48,25 @@ impl Wanted {
 /// `GET /v1/keys`
 pub(super) async fn list(State(shared): State<Arc<Shared>>, uri: Uri) -> Answer {
     Parameters::read(uri.query(), &[])?;
-    let session = shared.engine.control_session().await?;
-    Ok(listed(&shared.engine.control().keys(&*session).await?))
+    let engine = shared.engine();
+    let session = engine.control_session().await?;
+    Ok(listed(&engine.control().keys(&*session).await?))
 }
 
 /// `POST /v1/keys`
 pub(super) async fn create(State(shared): State<Arc<Shared>>, sent: Body) -> Answer {
+    let engine = shared.engine();
     let key = body::<Wanted>(sent).await?.key()?;
-    let session = shared.engine.control_session().await?;
-    Ok(made(&create_key(shared.engine.control(), &*session, &key).await?))
+    let session = engine.control_session().await?;
+    Ok(made(&create_key(engine.control(), &*session, &key).await?))
 }
 
 /// `POST /v1/keys/{id}/revoke`
 pub(super) async fn revoke(State(shared): State<Arc<Shared>>, Path(id): Path<String>, sent: Body) -> Answer {
     let Nothing {} = body(sent).await?;
-    let session = shared.engine.control_session().await?;
-    match shared.engine.control().revoke_key(&*session, &id).await? {
+    let engine = shared.engine();
+    let session = engine.control_session().await?;
+    match engine.control().revoke_key(&*session, &id).await? {
         Some(record) => Ok(ok(&record)),
         None => Err(Error::new(Code::NoSuchKey, "no API key has this id").hint("GET /v1/keys lists them").into()),
     }

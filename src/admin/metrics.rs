@@ -35,15 +35,29 @@ type Number = Gauge<f64, AtomicU64>;
 
 /// The handler. What the process knows by itself is shown without Postgres, too.
 pub(super) async fn show(State(shared): State<Arc<Shared>>) -> Answer {
-    let tables = timeout(ANSWER, table_statuses(&shared.engine)).await;
+    let tables = timeout(ANSWER, table_statuses(&shared.engine())).await;
     let tables = tables
         .ok()
         .and_then(|tables| tables.inspect_err(|error| tracing::warn!("metrics are without the tables: {error}")).ok());
     let mut now = Registry::default();
     number(&mut now, "lakegate_postgres_up", "Whether Postgres said how tables stand", flag(tables.is_some()));
+    let is_sound = shared.live.files().problems.is_empty();
+    number(
+        &mut now,
+        "lakegate_project_sound",
+        "Whether the project's files as they are now can be used",
+        flag(is_sound),
+    );
     of_process(&mut now, shared.slots.in_use());
     of_tables(&mut now, &tables.unwrap_or_default());
     Ok(response(StatusCode::OK, MEDIA, text(&[&shared.registry, &now])?))
+}
+
+/// What a process shows that syncs nothing.
+pub(super) fn of_replica(registry: &Registry) -> Answer {
+    let mut now = Registry::default();
+    of_memory(&mut now);
+    Ok(response(StatusCode::OK, MEDIA, text(&[registry, &now])?))
 }
 
 fn text(registries: &[&Registry]) -> Result<String> {
@@ -71,6 +85,10 @@ fn of_process(registry: &mut Registry, slots: SlotUse) {
     number(registry, "lakegate_runs_running", "Runs of this process under way; a group's is one", f64::from(taken));
     number(registry, "lakegate_runs_waiting", "Runs of this process that are due and wait for a turn", waiting.into());
     number(registry, "lakegate_runs_limit", "The most runs of this process at a time", limit.into());
+    of_memory(registry);
+}
+
+fn of_memory(registry: &mut Registry) {
     if let Some(bytes) = resident_bytes() {
         number(registry, "process_resident_memory_bytes", "Memory of this process, in bytes", bytes);
     }

@@ -5,7 +5,7 @@
 //!                               ├─ act      pause, resume, cancel
 //!                               ├─ keys     API keys, made and revoked
 //!                               ├─ syncs    runs that are asked for: at the schedule's slots, beyond the request's end
-//!                               └─ metrics
+//!                               └─ metrics  all that `lakegate serve` has of this API (replica)
 //! ```
 //!
 //! Records are those of `--output json`; whatever changes something asks for a header that no foreign web page can send.
@@ -16,6 +16,7 @@ mod guard;
 mod keys;
 mod look;
 mod metrics;
+mod replica;
 mod reply;
 mod request;
 mod router;
@@ -28,16 +29,18 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Doorkeeper;
-use crate::engine::Engine;
+use crate::engine::{Engine, Live};
 use crate::http::Listener;
 use crate::schedule::Slots;
 
 use syncs::Syncs;
 
+pub use replica::serve_metrics;
+
 /// What the admin API works with.
 pub struct Admin {
-    /// Of the project. Its observer hears of the runs that are asked for here, too.
-    pub engine: Arc<Engine>,
+    /// Of the project. Its engine's observer hears of the runs that are asked for here, too.
+    pub live: Live,
     /// The process' own, which scheduled runs take their turn at.
     pub slots: Slots,
     /// What `/metrics` shows besides the state of the tables.
@@ -54,18 +57,25 @@ impl fmt::Debug for Admin {
 
 /// What handlers share.
 struct Shared {
-    engine: Arc<Engine>,
+    live: Live,
     slots: Slots,
     registry: Registry,
     syncs: Syncs,
 }
 
+impl Shared {
+    /// The engine of the pipelines as they are declared now: to be taken once a request.
+    fn engine(&self) -> Arc<Engine> {
+        self.live.now()
+    }
+}
+
 /// Answers requests until `shutdown`, then cancels the runs that were asked for here and returns when they have ended.
 pub async fn serve(listener: Listener, admin: Admin, shutdown: CancellationToken) {
-    let Admin { engine, slots, registry, doorkeeper } = admin;
+    let Admin { live, slots, registry, doorkeeper } = admin;
     let guard = guard::Guard::new(listener.addr(), doorkeeper);
-    let syncs = Syncs::new(Arc::clone(&engine), slots.clone(), shutdown.clone());
-    let shared = Arc::new(Shared { engine, slots, registry, syncs });
+    let syncs = Syncs::new(live.clone(), slots.clone(), shutdown.clone());
+    let shared = Arc::new(Shared { live, slots, registry, syncs });
     let routes = router::router(Arc::clone(&shared), listener.gate(reply::refusal), guard);
     listener.run(routes, shutdown).await;
     shared.syncs.ended().await;

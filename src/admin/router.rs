@@ -17,6 +17,7 @@ use super::{Shared, act, guard, keys, look, metrics, reply};
 /// All routes, behind the gate and, save for `/livez`, the guard.
 pub(super) fn router(shared: Arc<Shared>, gate: Arc<Gate>, guard: guard::Guard) -> Router {
     Router::new()
+        .route("/v1/project", get(look::project))
         .route("/v1/pipelines", get(look::pipelines))
         .route("/v1/pipelines/{name}", get(look::pipeline))
         .route("/v1/pipelines/{name}/plan", get(look::plan))
@@ -41,18 +42,18 @@ pub(super) fn router(shared: Arc<Shared>, gate: Arc<Gate>, guard: guard::Guard) 
         .layer(from_fn_with_state(gate, http::pass))
 }
 
-async fn live() -> Response {
+pub(super) async fn live() -> Response {
     reply::ok(&json!({ "status": "live" }))
 }
 
 async fn no_such_route() -> Response {
     let error = Error::new(Code::NoSuchRoute, "nothing is under this path");
     reply::refusal(
-        &error.hint("pipelines are under /v1/pipelines, their history under /v1/runs, API keys under /v1/keys"),
+        &error.hint("pipelines are under /v1/pipelines, their history under /v1/runs, API keys under /v1/keys, the files under /v1/project"),
     )
 }
 
-async fn method_not_allowed(request: Request) -> Response {
+pub(super) async fn method_not_allowed(request: Request) -> Response {
     let method: String = request.method().as_str().chars().take(32).collect();
     let error = Error::new(Code::MethodNotAllowed, format!("{method} is not answered here"));
     reply::refusal(&error.hint("what is looked at takes GET, what is done takes POST"))

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::domain::{Code, Error, Generation, Pipeline, Result, RunState, TableName};
-use crate::engine::{Engine, RunFailure, SyncRequest};
+use crate::engine::{Live, RunFailure, SyncRequest};
 use crate::schedule::Slots;
 
 use super::asked::{Asked, Begun, Wish, Witness};
@@ -26,7 +26,7 @@ type List = Arc<Mutex<Vec<Arc<Asked>>>>;
 
 /// The runs of one process that were asked for over HTTP.
 pub(super) struct Syncs {
-    engine: Arc<Engine>,
+    live: Live,
     slots: Slots,
     shutdown: CancellationToken,
     tasks: TaskTracker,
@@ -42,8 +42,8 @@ enum Found {
 }
 
 impl Syncs {
-    pub(super) fn new(engine: Arc<Engine>, slots: Slots, shutdown: CancellationToken) -> Self {
-        Syncs { engine, slots, shutdown, tasks: TaskTracker::new(), list: List::default() }
+    pub(super) fn new(live: Live, slots: Slots, shutdown: CancellationToken) -> Self {
+        Syncs { live, slots, shutdown, tasks: TaskTracker::new(), list: List::default() }
     }
 
     /// Waits for the end of all runs, after the shutdown has cancelled them.
@@ -58,7 +58,7 @@ impl Syncs {
     /// Those of the server; [`Code::Overloaded`]. What stops a run stands in its record.
     pub(super) async fn sync(&self, pipelines: &[&Pipeline], wish: Wish) -> Result<Vec<Begun>> {
         let mut found = Vec::new();
-        for named in self.engine.together(pipelines) {
+        for named in self.live.now().together(pipelines) {
             found.push(self.begin_or_join(&named, wish).await?);
         }
         let records = join_all(found.into_iter().map(|found| self.records(found))).await;
@@ -103,7 +103,8 @@ impl Syncs {
 
     async fn begin_or_join(&self, named: &[&Pipeline], wish: Wish) -> Result<Found> {
         let Some(first) = named.first() else { return Ok(Found::Elsewhere(Vec::new())) };
-        let members = self.engine.members(first);
+        let engine = self.live.now();
+        let members = engine.members(first);
         let find = |list: &[Arc<Asked>]| list.iter().find(|asked| asked.meets(wish, named)).cloned();
         if let Some(asked) = self.pass_over_what_is_past(find).await? {
             return Ok(Found::Here(asked, true));
@@ -144,17 +145,19 @@ impl Syncs {
 
     /// Whether a run may still take in what the source holds by now.
     async fn is_going_on(&self, run: i64) -> Result<bool> {
-        let session = self.engine.control_session().await?;
-        let record = self.engine.control().run(&*session, run).await?;
+        let engine = self.live.now();
+        let session = engine.control_session().await?;
+        let record = engine.control().run(&*session, run).await?;
         Ok(record.is_some_and(|record| record.finished_at.is_none()))
     }
 
     /// The runs of these pipelines that are under way, in whichever process.
     async fn under_way(&self, members: &[&Pipeline]) -> Result<Vec<Begun>> {
-        let session = self.engine.control_session().await?;
+        let engine = self.live.now();
+        let session = engine.control_session().await?;
         let mut records = Vec::with_capacity(members.len());
         for member in members {
-            let control = self.engine.control();
+            let control = engine.control();
             let run = match control.leased_run(&*session, &member.name).await? {
                 Some(run) => control.run(&*session, run).await?.filter(|run| run.finished_at.is_none()),
                 None => None,
@@ -177,11 +180,10 @@ impl Syncs {
     }
 
     fn spawn(&self, asked: &Arc<Asked>) {
-        let witness = Witness { asked: Arc::clone(asked), next: Arc::clone(self.engine.observer()) };
-        let engine = self.engine.observed_by(Arc::new(witness));
+        let live = self.live.clone();
         let entry = Entry { list: Arc::clone(&self.list), asked: Arc::clone(asked) };
         let slots = self.slots.clone();
-        self.tasks.spawn(async move { make(&engine, &slots, &entry.asked).await });
+        self.tasks.spawn(async move { make(&live, &slots, &entry.asked).await });
     }
 
     fn list(&self) -> MutexGuard<'_, Vec<Arc<Asked>>> {
@@ -189,14 +191,23 @@ impl Syncs {
     }
 }
 
-/// Makes a run once it is its turn.
-async fn make(engine: &Engine, slots: &Slots, asked: &Asked) {
+/// Makes a run once it is its turn, of the pipelines as they are declared then.
+async fn make(live: &Live, slots: &Slots, asked: &Arc<Asked>) {
     let _slot = tokio::select! {
         biased;
         () = asked.withdrawn.cancelled() => return taken_back(asked),
         slot = slots.acquire(Utc::now()) => slot,
     };
-    let named: Vec<&Pipeline> = asked.named().filter_map(|name| engine.pipeline(name.as_str()).ok()).collect();
+    let now = live.now();
+    let engine = now.observed_by(Arc::new(Witness { asked: Arc::clone(asked), next: Arc::clone(now.observer()) }));
+    let mut named: Vec<&Pipeline> = Vec::new();
+    for name in asked.named() {
+        match engine.pipeline(name.as_str()) {
+            Ok(pipeline) => named.push(pipeline),
+            // Its file was removed meanwhile.
+            Err(error) => asked.ended(name, Err(error.into())),
+        }
+    }
     match asked.wish {
         Wish::Sync { full, ignore_checks } => {
             let request = SyncRequest { full, ignore_checks, ..SyncRequest::manual() };
@@ -211,6 +222,10 @@ async fn make(engine: &Engine, slots: &Slots, asked: &Asked) {
                 asked.ended(&pipeline.name, result.map_err(RunFailure::from));
             }
         }
+    }
+    if !Arc::ptr_eq(&now, &live.now()) {
+        // What was declared during the run may have been published before it, and replaced by what the run began with.
+        live.look_again();
     }
 }
 

@@ -6,6 +6,7 @@ mod cancel;
 mod context;
 mod doctor;
 mod drop;
+mod follow;
 mod generations;
 mod get;
 mod init;

@@ -1,9 +1,12 @@
-//! `lakegate serve`: the read API alone.
+//! `lakegate serve`: the read API alone, and its metrics.
 
+use prometheus_client::registry::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{Error, Project, Result};
+use crate::admin::serve_metrics;
+use crate::domain::{Code, Error, Project, Result};
+use crate::http::{Api, Listener};
 use crate::serve::{self, ReadMetrics, ServeSettings};
 
 use super::context::{Context, Opened};
@@ -20,10 +23,34 @@ pub(super) async fn run(context: &Context<'_>) -> Result<(), Ended> {
 }
 
 async fn serve_until(opened: &Opened, shutdown: CancellationToken) -> Result<()> {
-    let settings = serve_settings(&opened.project, ReadMetrics::default());
-    let server = serve::serve(settings, &opened.connector, shutdown).await?;
+    let project = &opened.project;
+    let mut registry = Registry::default();
+    let metrics = ReadMetrics::register(&mut registry);
+    let listener = metrics_listener(project).await?;
+    let server = serve::serve(serve_settings(project, metrics), &opened.connector, shutdown.clone()).await?;
     tracing::info!(address = %server.addr, "the read API listens");
-    ended(server.task, "the read API").await
+    let told = listener.map(|listener| {
+        tracing::info!(address = %listener.addr(), "the admin API listens, with metrics alone");
+        tokio::spawn(serve_metrics(listener, registry, server.doorkeeper, shutdown.clone()))
+    });
+    let served = ended(server.task, "the read API").await;
+    shutdown.cancel();
+    match told {
+        Some(told) => served.and(ended(told, "the admin API").await),
+        None => served,
+    }
+}
+
+/// Where metrics are to be had. A replica beside a `lakegate up`, with the settings of that, serves rows without them.
+async fn metrics_listener(project: &Project) -> Result<Option<Listener>> {
+    match Listener::bind(Api::Admin, project.admin.clone(), &project.auth).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.code() == Code::PortTaken => {
+            tracing::warn!("this replica has no metrics: {error} ({})", error.advice().unwrap_or_default());
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// What the read API needs of the project.

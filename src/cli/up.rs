@@ -7,12 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
 use crate::domain::Result;
+use crate::engine::Live;
 use crate::http::{Api, Listener};
 use crate::observe::{RunMetrics, Several};
 use crate::schedule::{self, Slots};
 use crate::serve::{self, ReadMetrics};
 
 use super::context::{Context, Opened};
+use super::follow::follow;
 use super::serve::{ended, serve_settings};
 use super::{Ended, interrupt};
 
@@ -30,7 +32,7 @@ async fn run_all(context: &Context<'_>, opened: &Opened, shutdown: CancellationT
     let mut registry = Registry::default();
     let observer = Several(vec![context.log(), Arc::new(RunMetrics::register(&mut registry))]);
     let metrics = ReadMetrics::register(&mut registry);
-    let engine = Arc::new(context.engine(opened, Arc::new(observer)).await?);
+    let live = Live::new(context.engine(opened, Arc::new(observer)).await?);
     let project = &opened.project;
     // Both addresses are taken before anything begins.
     let listener = Listener::bind(Api::Admin, project.admin.clone(), &project.auth).await?;
@@ -39,13 +41,15 @@ async fn run_all(context: &Context<'_>, opened: &Opened, shutdown: CancellationT
     let slots = Slots::of(project);
     tracing::info!(address = %listener.addr(), "the admin API listens");
     let doorkeeper = Arc::clone(&server.doorkeeper);
-    let admin = Admin { engine: Arc::clone(&engine), slots: slots.clone(), registry, doorkeeper };
+    let admin = Admin { live: live.clone(), slots: slots.clone(), registry, doorkeeper };
     let admin = tokio::spawn(admin::serve(listener, admin, shutdown.clone()));
     if opened.server.is_some() {
         tracing::info!("`lakegate status` prints the URL for SQL readers");
     }
-    let schedule = schedule::run(engine, slots, shutdown.clone());
-    let ((), served, administered) = tokio::join!(
+    let files = follow(project.dir.clone(), Arc::clone(&context.environment), live.clone(), shutdown.clone());
+    let schedule = schedule::run(live, slots, shutdown.clone());
+    let ((), (), served, administered) = tokio::join!(
+        files,
         schedule,
         ends_all(&shutdown, ended(server.task, "the read API")),
         ends_all(&shutdown, ended(admin, "the admin API")),

@@ -29,6 +29,7 @@ mod section;
 mod serve;
 mod settings;
 mod source;
+mod stamp;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -41,6 +42,7 @@ use std::path::Path;
 pub use contract::contract_text;
 pub use environment::Environment;
 pub use problem::{Problem, Problems};
+pub use stamp::{Stamp, stamp};
 
 use crate::domain::{Code, Pipeline, Project};
 use pipeline::{Declared, Defaults};
@@ -70,18 +72,14 @@ pub struct Loaded {
 /// Everything that is wrong with any file or variable. A file that is not valid YAML has one problem; the others are
 /// read nevertheless.
 pub fn load(dir: &Path, env: &Environment) -> Result<Loaded, Problems> {
-    let paths = ProjectFile::paths();
-    let declared = dir.join(PROJECT_FILE).exists() || dir.join(PIPELINES).is_dir() || overrides::any(env, &paths);
-    if !declared || !dir.is_dir() {
+    let is_project =
+        dir.join(PROJECT_FILE).exists() || dir.join(PIPELINES).is_dir() || overrides::any(env, &ProjectFile::paths());
+    if !is_project || !dir.is_dir() {
         let detail = format!("there is neither `{PROJECT_FILE}` nor `{PIPELINES}/` in {}", dir.display());
         let hint = "name the project's folder with --project or LAKEGATE_DIR, or make one with `lakegate init`";
         return Err(Problems::new(vec![Problem::new(Code::ProjectNotFound, &Place::Project, detail).hint(hint)]));
     }
-    let mut reader = Reader::new(env, dir);
-    let mut root = read_optional(PROJECT_FILE, &mut reader).unwrap_or_else(empty);
-    let (problems, mut warnings) = overrides::apply(&mut root, env, &paths);
-    reader.problems.extend(problems);
-    let mut file = ProjectFile::read(&root, &mut reader).unwrap_or_default().preset(&mut reader);
+    let (mut file, mut reader, mut warnings) = declared(dir, env);
     let defaults = file.defaults.take().map(|defaults| defaults.value).unwrap_or_default();
     let files = pipeline_files(&file, &mut reader);
     let settings = project::settle(file, &mut reader);
@@ -96,6 +94,16 @@ pub fn load(dir: &Path, env: &Environment) -> Result<Loaded, Problems> {
         }
         _ => Err(Problems::new(reader.problems)),
     }
+}
+
+/// What `lakegate.yaml` and variables declare, defaults included; problems are in the reader, warnings apart.
+fn declared<'a>(dir: &'a Path, env: &'a Environment) -> (ProjectFile, Reader<'a>, Vec<Problem>) {
+    let mut reader = Reader::new(env, dir);
+    let mut root = read_optional(PROJECT_FILE, &mut reader).unwrap_or_else(empty);
+    let (problems, warnings) = overrides::apply(&mut root, env, &ProjectFile::paths());
+    reader.problems.extend(problems);
+    let file = ProjectFile::read(&root, &mut reader).unwrap_or_default().preset(&mut reader);
+    (file, reader, warnings)
 }
 
 /// What to append to the text of `lakegate.yaml` for it to state the project's id; `None` where nothing appended can do

@@ -11,7 +11,7 @@ use super::pipeline::Defaults;
 use super::reader::{At, Reader, Setting};
 use super::secret;
 use super::section::section;
-use super::settings::{self, Names, Origins, Period, SECOND, Size, Whole, Words};
+use super::settings::{self, Names, Origins, Period, SECOND, Share, Size, Whole, Words};
 use super::yaml::Node;
 use crate::domain::{Alerts, ApiSettings, Auth, Code, Limits, Schemas, TlsFiles};
 
@@ -29,7 +29,7 @@ section! {
         pipelines: Folder = "pipelines",
         /// The read API.
         api: ApiKeys,
-        /// The admin API, which `lakegate up` serves.
+        /// The admin API, which `lakegate up` serves; `lakegate serve` has its metrics there.
         admin: AdminKeys,
         /// Who may use the APIs: whoever shows a credential, or with `none` anybody. Unless declared, anybody, on loopback alone.
         auth: Auth,
@@ -70,6 +70,9 @@ section! {
         /// Origins like `https://app.example.com` whose web pages may read, or `*` for any; those of no other origin unless
         /// declared.
         cors: Origins,
+        /// The share of requests that the access log on standard output has a line of: 1 = of each, 0.01 = of one in a
+        /// hundred, 0 = of those alone that failed by a fault of the server. Without it there is no log.
+        access_log: Share,
     }
     required []
     later []
@@ -88,7 +91,7 @@ section! {
 }
 
 section! {
-    /// The admin API, which `lakegate up` serves.
+    /// The admin API, which `lakegate up` serves; `lakegate serve` has its metrics there.
     AdminKeys, "`admin`" {
         /// The address and port to listen on; port 0 takes a free one.
         listen: Listen = "127.0.0.1:8081",
@@ -157,12 +160,14 @@ pub(super) fn settle(file: ProjectFile, reader: &mut Reader<'_>) -> Option<Proje
             hosts: api.hosts.map(|hosts| hosts.value.0).unwrap_or_default(),
             tls: api.tls.and_then(|tls| tls_files(tls.value, reader.dir)),
             cors: api.cors.map(|origins| origins.value.0).unwrap_or_default(),
+            access_log: api.access_log.map(|share| share.value.0),
         },
         admin: ApiSettings {
             listen: admin.listen?.value.0,
             hosts: admin.hosts.map(|hosts| hosts.value.0).unwrap_or_default(),
             tls: None,
             cors: Vec::new(),
+            access_log: None,
         },
         auth: file.auth.map_or(Auth::Unset, |auth| auth.value),
         alerts: file.alerts.and_then(|alerts| alerts.value.webhook).map(|url| Alerts { webhook: url.value.0 }),

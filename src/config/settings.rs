@@ -22,6 +22,10 @@ pub(super) const DAY: u64 = 86_400_000;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Whole<const MIN: u64, const MAX: u64>(pub u64);
 
+/// A share: a number from 0 to 1.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Share(pub f64);
+
 /// A duration within a range of milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Period<const MIN: u64, const MAX: u64>(pub Duration);
@@ -164,6 +168,22 @@ impl<const MIN: u64, const MAX: u64> Setting for Whole<MIN, MAX> {
             schema["maximum"] = json!(MAX);
         }
         or_variable(schema)
+    }
+}
+
+impl Setting for Share {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.scalar(node, "a number from 0 to 1")?;
+        let plain = text.text.bytes().all(|b| b.is_ascii_digit() || b == b'.') && text.is_unquoted();
+        let number = text.text.parse::<f64>().ok().filter(|number| plain && (0.0..=1.0).contains(number));
+        number.map(Share).or_else(|| {
+            let detail = format!("{} is not a number from 0 to 1", text.shown());
+            reader.invalid(&node.place, &detail, "write a number like `0.01`, without quotes; 1 = all, 0 = none")
+        })
+    }
+
+    fn schema() -> Json {
+        or_variable(json!({"type": "number", "minimum": 0, "maximum": 1}))
     }
 }
 

@@ -19,6 +19,19 @@ pub enum Auth {
     Required(Credentials),
 }
 
+impl Auth {
+    /// The secret that tokens are signed with, where there is one.
+    #[must_use]
+    pub fn signing_secret(&self) -> Option<&SecretString> {
+        match self {
+            Auth::Required(Credentials { jwt: Some(JwtSettings { keys: JwtKeys::Secret(secret), .. }), .. }) => {
+                Some(secret)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Which kinds of credentials are taken; one at least.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::{Checks, Contract, RateLimit, Schedule, TableName};
@@ -58,6 +58,19 @@ pub struct Pipeline {
     pub serve: ServePolicy,
     /// The file that declares the pipeline, for messages.
     pub file: PathBuf,
+}
+
+impl Pipeline {
+    /// Whether another one declares the same, secrets included.
+    #[must_use]
+    pub fn is_same(&self, other: &Pipeline) -> bool {
+        let secrets = |pipeline: &Pipeline| -> Vec<String> {
+            let options = pipeline.source.options().into_iter().flatten();
+            options.map(|(_, value)| value.expose_secret().to_owned()).collect()
+        };
+        // Everything but secrets is shown.
+        format!("{self:?}") == format!("{other:?}") && secrets(self) == secrets(other)
+    }
 }
 
 /// Where rows come from.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Auth, Pipeline};
 
@@ -21,7 +21,7 @@ pub struct Project {
     pub schemas: Schemas,
     /// The read API.
     pub api: ApiSettings,
-    /// The admin API, which `lakegate up` alone serves.
+    /// The admin API, which `lakegate up` serves; `lakegate serve` has its metrics there.
     pub admin: ApiSettings,
     /// Who may use the APIs.
     pub auth: Auth,
@@ -31,6 +31,35 @@ pub struct Project {
     pub limits: Limits,
     /// All pipelines, by name.
     pub pipelines: Vec<Pipeline>,
+}
+
+impl Project {
+    /// The settings, by the keys that declare them, that another state of the project has otherwise, pipelines apart. An id
+    /// that the other one does not state counts for nothing.
+    #[must_use]
+    pub fn settings_that_differ(&self, other: &Project) -> Vec<&'static str> {
+        let secret = |secret: Option<&SecretString>| secret.map(|secret| secret.expose_secret().to_owned());
+        let webhook = |project: &Project| secret(project.alerts.as_ref().map(|alerts| &alerts.webhook));
+        // Secrets are not shown by `Debug`.
+        let auth = |project: &Project| (format!("{:?}", project.auth), secret(project.auth.signing_secret()));
+        let (api, admin, limits) = (&self.api, &self.admin, &self.limits);
+        let settings = [
+            ("project", other.id.is_some() && self.id != other.id),
+            ("postgres", secret(self.postgres.as_ref()) != secret(other.postgres.as_ref())),
+            ("schemas", self.schemas != other.schemas),
+            ("api.listen", api.listen != other.api.listen),
+            ("api.hosts", api.hosts != other.api.hosts),
+            ("api.tls", api.tls != other.api.tls),
+            ("api.cors", api.cors != other.api.cors),
+            ("api.access_log", api.access_log != other.api.access_log),
+            ("admin.listen", admin.listen != other.admin.listen),
+            ("admin.hosts", admin.hosts != other.admin.hosts),
+            ("auth", auth(self) != auth(other)),
+            ("alerts", webhook(self) != webhook(other)),
+            ("limits", *limits != other.limits),
+        ];
+        settings.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
 }
 
 /// The schemas that a project owns in Postgres.
@@ -45,7 +74,7 @@ pub struct Schemas {
 }
 
 /// The listener of an API.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ApiSettings {
     /// The address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -55,6 +84,9 @@ pub struct ApiSettings {
     pub tls: Option<TlsFiles>,
     /// The origins whose pages may read; `*` = any.
     pub cors: Vec<String>,
+    /// The share of requests, 0 to 1, that the access log has a line of besides those that failed by a fault of the server;
+    /// `None` = there is no log.
+    pub access_log: Option<f64>,
 }
 
 /// What a listener shows for TLS, in PEM form. Files that change are read again.

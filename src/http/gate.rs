@@ -23,7 +23,7 @@ const MAX_URL: usize = 8 << 10;
 /// The longest request id that is taken over from a client.
 const MAX_ID: usize = 128;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What an API lets in, and how it refuses the rest.
 #[derive(Debug)]
@@ -171,7 +171,7 @@ mod tests {
     fn hosts(listen: &str, configured: &[&str]) -> Hosts {
         let bound: SocketAddr = listen.parse().unwrap();
         let hosts = configured.iter().map(ToString::to_string).collect();
-        Hosts::new(&ApiSettings { listen: bound, hosts, tls: None, cors: Vec::new() }, bound)
+        Hosts::new(&ApiSettings { listen: bound, hosts, tls: None, cors: Vec::new(), access_log: None }, bound)
     }
 
     #[test]

@@ -263,8 +263,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_takes_nothing_is_cut_off() {
-        let settings =
-            ApiSettings { listen: (Ipv4Addr::LOCALHOST, 0).into(), hosts: Vec::new(), tls: None, cors: Vec::new() };
+        let settings = ApiSettings {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            hosts: Vec::new(),
+            tls: None,
+            cors: Vec::new(),
+            access_log: None,
+        };
         let mut listener = Listener::bind(Api::Read, settings, &Auth::Unset).await.unwrap();
         listener.stall = Duration::from_millis(50);
         let (addr, shutdown) = (listener.addr(), CancellationToken::new());

@@ -1,10 +1,12 @@
 //! What the APIs share of HTTP: an address that is listened on, bounds on what a client may send and for how long, the
-//! check of `Host`, request ids, and an end that lets requests under way finish.
+//! check of `Host`, request ids, the access log, and an end that lets requests under way finish.
 
+mod access;
 mod gate;
 mod listener;
 mod tls;
 
+pub use access::{AccessLog, LastLine, Logged, Noted, OTHER};
 pub use gate::{Gate, Passed, pass};
 pub use listener::{Listener, Peer};
 

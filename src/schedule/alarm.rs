@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::{Alerts, Code, Pipeline, Result, Retry, Schedule, Standing, TableName, spell_duration};
-use crate::engine::Engine;
+use crate::engine::{Engine, Live};
 use crate::store::{Change, SyncState, Told};
 
 use super::due::{NextRun, next_run};
@@ -27,16 +27,17 @@ const ANSWER: Duration = Duration::from_secs(30);
 const TOLD_AFTER: u32 = 2;
 
 /// Tells changes of standing until `shutdown`; nothing where nobody is to be told.
-pub(super) async fn run(engine: &Arc<Engine>, shutdown: &CancellationToken) {
+pub(super) async fn run(live: &Live, shutdown: &CancellationToken) {
+    let engine = live.now();
     let Some(alerts) = engine.project().alerts.clone() else { return };
     let written = Arc::new(Notify::new());
     let delivery = tokio::spawn({
-        let (engine, written, shutdown) = (Arc::clone(engine), Arc::clone(&written), shutdown.clone());
+        let (written, shutdown) = (Arc::clone(&written), shutdown.clone());
         let Alerts { webhook } = alerts;
         async move { webhook::deliver(&engine, &webhook, &written, &shutdown).await }
     });
     loop {
-        match tokio::time::timeout(ANSWER, notice(engine)).await {
+        match tokio::time::timeout(ANSWER, notice(&live.now())).await {
             Ok(Ok(true)) => written.notify_one(),
             Ok(Ok(false)) => {}
             Ok(Err(error)) => tracing::warn!("how pipelines stand cannot be found out: {error}"),

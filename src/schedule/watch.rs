@@ -53,11 +53,19 @@ pub(super) struct Watch {
     watcher: Watcher,
     looked_closely: Instant,
     noted: Option<Instant>,
+    /// Whether it has been defined otherwise since its last run, so far as this process has seen.
+    redefined: bool,
 }
 
 impl Watch {
-    pub(super) fn new() -> Watch {
-        Watch { watcher: Watcher::default(), looked_closely: Instant::now(), noted: None }
+    /// `redefined` where the pipeline was another one before.
+    pub(super) fn new(redefined: bool) -> Watch {
+        Watch { watcher: Watcher::default(), looked_closely: Instant::now(), noted: None, redefined }
+    }
+
+    /// It has run as it is defined.
+    pub(super) fn ran(&mut self) {
+        self.redefined = false;
     }
 
     /// Asks once. Waits are at most [`HOUSEKEEPING`], so that a pause, a resume or a manual run is noticed.
@@ -75,6 +83,8 @@ impl Watch {
         }
         match next_run(pipeline, &state) {
             NextRun::At(time) if time <= state.now => Ok(Readiness::Since(time)),
+            // What was wrong with it may be mended.
+            NextRun::At(_) if self.redefined && state.failure.is_some() => Ok(Readiness::Since(state.now)),
             NextRun::At(time) => {
                 Ok(Readiness::NotFor((time - state.now).to_std().unwrap_or_default().min(HOUSEKEEPING)))
             }
@@ -88,7 +98,9 @@ impl Watch {
             Err(error) if state.failure.is_none() => return Ok(Readiness::Blind(state.now, error)),
             other => other?,
         };
-        let close_look = watched == Watched::Same && self.looked_closely.elapsed() > CLOSE_LOOK;
+        // Other ticks than those of its source there are none, at which it would become what it is defined as.
+        let is_due = self.redefined || self.looked_closely.elapsed() > CLOSE_LOOK;
+        let close_look = watched == Watched::Same && is_due;
         if watched == Watched::Moved || close_look {
             self.looked_closely = Instant::now();
             return Ok(Readiness::Since(state.now));

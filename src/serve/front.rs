@@ -20,8 +20,8 @@ use super::compress::MIN_BYTES;
 use super::metrics::Operation;
 use super::reader::Reader;
 use super::reply;
-use super::router::{ROOT, counted, question, rows};
-use crate::http::{Gate, Passed, Peer};
+use super::router::{ROOT, asker, counted, question, rows};
+use crate::http::{Gate, Passed};
 
 /// Answers what it can and routes the rest.
 #[derive(Clone)]
@@ -79,11 +79,12 @@ fn at_hand(reader: &Reader, request: &Request) -> Option<Response> {
     let most = if Encoding::of(headers).is_some() { MIN_BYTES } else { usize::MAX };
     let answer = reader.at_hand(&question(path, query, headers).ok()?, &caller, most)?;
     let table = answer.table.clone();
-    Some(counted(reply::at_once(answer, headers, reader.unsent()), table.as_deref(), Operation::Row, began))
+    let response = reply::at_once(answer, headers, reader.unsent());
+    asker(&caller, request.extensions());
+    Some(counted(response, table.as_deref(), Operation::Row, began, request.extensions()))
 }
 
 async fn asked(reader: Arc<Reader>, request: Request, passed: Passed) -> Result<Response, Infallible> {
-    let peer = request.extensions().get::<Peer>().map(|Peer(address)| *address);
     let (head, _) = request.into_parts();
-    Ok(passed.mark(rows(&reader, peer, &head.uri, &head.headers).await))
+    Ok(passed.mark(rows(&reader, &head).await))
 }

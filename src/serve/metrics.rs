@@ -30,7 +30,8 @@ pub(super) enum Operation {
 impl Operation {
     const ALL: [Operation; 3] = [Operation::Row, Operation::Page, Operation::Batch];
 
-    const fn name(self) -> &'static str {
+    /// Its name in metrics and in the access log.
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Operation::Row => "row",
             Operation::Page => "page",

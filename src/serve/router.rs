@@ -1,17 +1,17 @@
 //! The routes of the read API.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::http::header::VARY;
-use axum::http::{HeaderMap, HeaderValue, Uri};
+use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap, HeaderValue};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::{Extension, Router};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::timeout;
 use tower::util::option_layer;
@@ -28,7 +28,7 @@ use super::reply;
 use super::request::{Asked, BatchQuestion, Question, max_staleness};
 use super::table::PublishedTable;
 use crate::domain::{Caller, Code, Error, Result};
-use crate::http::{Gate, Peer, pass};
+use crate::http::{Gate, Noted, OTHER, Peer, pass};
 
 /// The most names of unreadable tables that `/readyz` lists.
 const MAX_NAMES: usize = 100;
@@ -62,18 +62,31 @@ pub(super) fn router(reader: Arc<Reader>, cors: Option<CorsLayer>, gate: Arc<Gat
         .layer(from_fn_with_state(gate, pass))
 }
 
+/// What the access log says of a path: never a key, nor what anybody makes up. Probes are of no interest as long as they
+/// are answered.
+pub(super) fn route(path: &str) -> Option<&'static str> {
+    match path {
+        "/livez" | "/readyz" => None,
+        "/v1/openapi.json" => Some("/v1/openapi.json"),
+        "/docs" | "/docs/page.css" | "/docs/page.js" => Some("/docs"),
+        _ => match path.strip_prefix(ROOT).map(|path| path.trim_end_matches('/').split_once('/')) {
+            None => Some(OTHER),
+            Some(None) => Some("/v1/{table}"),
+            Some(Some((_, "_batch"))) => Some("/v1/{table}/_batch"),
+            Some(Some(_)) => Some("/v1/{table}/{key}"),
+        },
+    }
+}
+
 /// See [`rows`].
-async fn routed(
-    State(reader): State<Arc<Reader>>,
-    peer: Option<Extension<Peer>>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Response {
-    rows(&reader, peer.map(|Extension(Peer(address))| address), &uri, &headers).await
+async fn routed(State(reader): State<Arc<Reader>>, request: Request) -> Response {
+    let (head, _) = request.into_parts();
+    rows(&reader, &head).await
 }
 
 /// A row by its whole key, or a page by the first parts of it. The path is taken raw: an encoded `/` is data.
-pub(super) async fn rows(reader: &Reader, peer: Option<IpAddr>, uri: &Uri, headers: &HeaderMap) -> Response {
+pub(super) async fn rows(reader: &Reader, head: &Parts) -> Response {
+    let (uri, headers) = (&head.uri, &head.headers);
     let began = Instant::now();
     let caller = match reader.admit(headers) {
         Ok(caller) => caller,
@@ -84,24 +97,28 @@ pub(super) async fn rows(reader: &Reader, peer: Option<IpAddr>, uri: &Uri, heade
     let answer = match question(path, uri.query(), headers) {
         Ok(question) => {
             let asked = Asked::One(&question);
-            let answer = reader.answer(asked, Asker { caller: &caller, peer }).await;
+            let answer = reader.answer(asked, asker(&caller, &head.extensions)).await;
             operation = answer.table.as_deref().map_or(operation, |table| asked.operation(table));
             answer
         }
         Err(error) => refused(reader, &caller, path, error),
     };
     let table = answer.table.clone();
-    counted(reply::tagged(answer, headers, reader.unsent()).await, table.as_deref(), operation, began)
+    counted(reply::tagged(answer, headers, reader.unsent()).await, table.as_deref(), operation, began, &head.extensions)
 }
 
-/// Counts an answer about a table.
+/// Counts an answer about a table, and notes what it is about.
 pub(super) fn counted(
     response: Response,
     table: Option<&PublishedTable>,
     operation: Operation,
     began: Instant,
+    extensions: &Extensions,
 ) -> Response {
     if let Some(table) = table {
+        if let Some(noted) = extensions.get::<Noted>() {
+            noted.asks(table.name.as_str(), operation.name());
+        }
         let bytes = response.body().size_hint().exact().unwrap_or(0);
         table.metrics.answered(operation, response.status(), began.elapsed(), bytes);
     }
@@ -114,29 +131,26 @@ pub(super) fn question(path: &str, query: Option<&str>, headers: &HeaderMap) -> 
 }
 
 /// Rows by many whole keys, which stand in the body.
-async fn batch(
-    State(reader): State<Arc<Reader>>,
-    peer: Option<Extension<Peer>>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
+async fn batch(State(reader): State<Arc<Reader>>, request: Request) -> Response {
     let began = Instant::now();
-    let caller = match reader.admit(&headers) {
+    let (head, body) = request.into_parts();
+    let (uri, headers) = (&head.uri, &head.headers);
+    let caller = match reader.admit(headers) {
         Ok(caller) => caller,
         Err(error) => return reply::refusal(&error),
     };
     let path = uri.path().strip_prefix(ROOT).unwrap_or_default();
     let answer = match reader.admit_batch() {
         // What bodies take in memory is bounded by how many are taken at a time.
-        Ok(_place) => match batch_question(path, uri.query(), &headers, body, reader.batch_keys_max()).await {
-            Ok(question) => reader.answer(Asked::Batch(&question), asker(&caller, peer)).await,
+        Ok(_place) => match batch_question(path, uri.query(), headers, body, reader.batch_keys_max()).await {
+            Ok(question) => reader.answer(Asked::Batch(&question), asker(&caller, &head.extensions)).await,
             Err(error) => refused(&reader, &caller, path, error),
         },
         Err(error) => refused(&reader, &caller, path, error),
     };
     let table = answer.table.clone();
-    counted(reply::untagged(answer, &headers, reader.unsent()).await, table.as_deref(), Operation::Batch, began)
+    let response = reply::untagged(answer, headers, reader.unsent()).await;
+    counted(response, table.as_deref(), Operation::Batch, began, &head.extensions)
 }
 
 async fn batch_question(
@@ -175,8 +189,12 @@ fn refused(reader: &Reader, caller: &Caller, path: &str, error: Error) -> Answer
     Answer::refusal(reader.known(name, caller), error)
 }
 
-fn asker(caller: &Caller, peer: Option<Extension<Peer>>) -> Asker<'_> {
-    Asker { caller, peer: peer.map(|Extension(Peer(address))| address) }
+/// Whoever asks; the access log is told, too.
+pub(super) fn asker<'a>(caller: &'a Caller, extensions: &Extensions) -> Asker<'a> {
+    if let Some(noted) = extensions.get::<Noted>() {
+        noted.comes_from(caller.name());
+    }
+    Asker { caller, peer: extensions.get::<Peer>().map(|Peer(address)| *address) }
 }
 
 /// What is promised of every table. No table has this name.
@@ -224,4 +242,27 @@ async fn method_not_allowed(request: Request) -> Response {
     let method: String = request.method().as_str().chars().take(32).collect();
     let refusal = Error::new(Code::MethodNotAllowed, format!("{method} is not answered here"));
     reply::refusal(&refusal.hint("use GET or HEAD; POST is for /v1/TABLE/_batch"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_access_log_shows_no_key_and_nothing_made_up() {
+        for (path, shown) in [
+            ("/v1/orders/7", Some("/v1/{table}/{key}")),
+            ("/v1/orders/a%2Fb/c", Some("/v1/{table}/{key}")),
+            ("/v1/alice@example.com", Some("/v1/{table}")),
+            ("/v1/orders/", Some("/v1/{table}")),
+            ("/v1/orders/_batch", Some("/v1/{table}/_batch")),
+            ("/v1/openapi.json", Some("/v1/openapi.json")),
+            ("/docs/page.js", Some("/docs")),
+            ("/alice", Some(OTHER)),
+            ("/livez", None),
+            ("/readyz", None),
+        ] {
+            assert_eq!(route(path), shown, "{path}");
+        }
+    }
 }

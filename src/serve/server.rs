@@ -1,22 +1,26 @@
 //! The start of the read API, and its end when it is told to.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::Request;
+use axum::response::Response;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tower::Service;
 
 use super::cors;
 use super::front::Front;
 use super::metrics::ReadMetrics;
 use super::reader::Reader;
 use super::reply;
-use super::router::router;
+use super::router::{route, router};
 use crate::auth::Doorkeeper;
-use crate::domain::{ApiSettings, Auth, Limits, Result, Schemas};
-use crate::http::{Api, Listener};
+use crate::domain::{ApiSettings, Auth, Error, Limits, Result, Schemas};
+use crate::http::{AccessLog, Api, LastLine, Listener};
 use crate::postgres::Connector;
 
 /// How long the start waits to hear of the published tables.
@@ -57,6 +61,8 @@ pub struct BoundServer {
 pub async fn serve(settings: ServeSettings, connector: &Connector, shutdown: CancellationToken) -> Result<BoundServer> {
     let ServeSettings { schemas, api, auth, limits, metrics } = settings;
     let cors = cors::layer(&api.cors);
+    let log = api.access_log.map(|share| AccessLog::start(share, route)).transpose();
+    let log = log.map_err(|error| Error::internal("the access log cannot be started").because(error))?;
     let listener = Listener::bind(Api::Read, api, &auth).await?;
     let addr = listener.addr();
     let doorkeeper = Arc::new(Doorkeeper::new(&auth));
@@ -71,12 +77,26 @@ pub async fn serve(settings: ServeSettings, connector: &Connector, shutdown: Can
     let task = tokio::spawn(async move {
         if has_cors {
             // Whatever pages of other origins may read passes the layer that says so.
-            listener.run(routes, shutdown).await;
+            answer(listener, routes, log, shutdown).await;
         } else {
-            listener.run(Front::new(Arc::clone(&reader), gate, routes), shutdown).await;
+            answer(listener, Front::new(Arc::clone(&reader), gate, routes), log, shutdown).await;
         }
         // The reader's connections live as long as the last request.
         drop(reader);
     });
     Ok(BoundServer { addr, doorkeeper, task })
+}
+
+/// Listens until `shutdown`, and writes down what is asked where there is a log.
+async fn answer<S>(listener: Listener, answers: S, log: Option<(AccessLog, LastLine)>, shutdown: CancellationToken)
+where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static,
+{
+    match log {
+        Some((log, last_line)) => {
+            listener.run(log.over(answers), shutdown).await;
+            last_line.written().await;
+        }
+        None => listener.run(answers, shutdown).await,
+    }
 }

@@ -167,7 +167,8 @@ impl ProjectFolder {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut listening = async |api: &str| {
             while let Some(line) = lines.next_line().await.unwrap() {
-                if let Some((_, address)) = line.split_once(&format!("the {api} API listens address=")) {
+                if let Some((_, address)) = line.split_once(&format!("the {api} API listens")) {
+                    let (_, address) = address.split_once("address=").unwrap();
                     return address.trim().parse().unwrap();
                 }
             }
@@ -175,7 +176,7 @@ impl ProjectFolder {
         };
         let addresses = async {
             let address = listening("read").await;
-            (address, if command == "up" { Some(listening("admin").await) } else { None })
+            (address, listening("admin").await)
         };
         let addresses = tokio::time::timeout(Duration::from_secs(30), addresses).await;
         let (address, admin) = addresses.unwrap_or_else(|_| panic!("`{command}` does not listen"));
@@ -189,15 +190,15 @@ impl ProjectFolder {
 pub(crate) struct RunningServer {
     /// Of the read API.
     pub(crate) address: std::net::SocketAddr,
-    /// Of the admin API, which `up` has.
-    admin: Option<std::net::SocketAddr>,
+    /// Of the admin API, of which `serve` has metrics alone.
+    admin: std::net::SocketAddr,
     pub(crate) child: Child,
 }
 
 impl RunningServer {
     /// The address of the admin API.
     pub(crate) fn admin(&self) -> std::net::SocketAddr {
-        self.admin.expect("an `up`")
+        self.admin
     }
 }
 

@@ -161,6 +161,7 @@ pub(crate) fn settings() -> ServeSettings {
             hosts: Vec::new(),
             tls: None,
             cors: Vec::new(),
+            access_log: None,
         },
         auth: Auth::Unset,
         limits: Limits {

@@ -102,7 +102,7 @@ project: 0190-abc
 postgres: postgres://me:${PGPASS}@db:5432/app
 schemas: {published: gold, data: gold_data, control: gold_control}
 pipelines: tables/
-api: {listen: "[::1]:0", hosts: [data.example.org], cors: ["https://app.example.org"], tls: {certificate: tls/api.pem, key: /etc/lakegate/api.key}}
+api: {listen: "[::1]:0", hosts: [data.example.org], cors: ["https://app.example.org"], tls: {certificate: tls/api.pem, key: /etc/lakegate/api.key}, access_log: 0.01}
 auth: none
 alerts: {webhook: "https://hooks.example.org/${HOOK}"}
 limits: {memory: 1GiB, cache_memory: 0, connections: 16, page_max: 50, batch_keys_max: 20, statement_timeout: 500ms, concurrent_runs: 4}

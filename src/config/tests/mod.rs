@@ -6,6 +6,7 @@ mod good;
 mod project_id;
 mod properties;
 mod reference;
+mod sameness;
 mod schemas;
 mod secrets;
 
