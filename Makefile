@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo fmt lint test deny torture bench-serve
+.PHONY: help setup build demo fmt lint test deny torture soak fuzz check-contract bench-serve
 
 # Where rustup puts cargo, which a shell opened before its installation does not know yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -27,6 +27,12 @@ help:
 	@echo 'make fmt    format the sources'
 	@echo 'make torture MINUTES=10'
 	@echo '            let syncs die in random ways for so long, and check what is left'
+	@echo 'make soak MINUTES=60'
+	@echo '            answer questions for so long while everything changes, and check every answer'
+	@echo 'make fuzz MINUTES=10'
+	@echo '            make up what strangers may send, for so long each of what reads it'
+	@echo 'make check-contract'
+	@echo '            hold a running server to its OpenAPI document, by tools of others'
 	@echo 'make bench-serve'
 	@echo '            measure lookups beside Postgres itself, plain HTTP and a usual service'
 
@@ -57,6 +63,15 @@ MINUTES ?= 10
 
 torture: setup
 	@scripts/torture.sh $(MINUTES)
+
+soak: setup
+	@scripts/soak.sh $(MINUTES)
+
+fuzz: setup
+	@scripts/fuzz.sh $(MINUTES)
+
+check-contract: build
+	@scripts/check-contract.sh
 
 bench-serve: setup
 	@scripts/bench-serve.sh

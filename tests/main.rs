@@ -61,6 +61,7 @@ mod serve_publish;
 mod serve_rate;
 mod serve_tls;
 mod serve_unsent;
+mod soak;
 mod source_delta;
 mod source_lake_tables;
 mod source_parquet;

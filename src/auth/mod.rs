@@ -11,6 +11,8 @@
 
 mod bearer;
 mod doorkeeper;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod jwt;
 mod key_set;
 mod key_source;

@@ -27,6 +27,8 @@ mod cursor;
 mod docs;
 mod envelope;
 mod front;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod get;
 mod json;
 mod key;

@@ -160,7 +160,7 @@ pub(super) fn key_part(ty: ScalarType, place: Place) -> Value {
         ScalarType::Boolean => json!({"type": "boolean"}),
         ScalarType::Int64 if place == Place::Body => {
             let mut schema = integer(ty, &json!(["integer", "string"]));
-            schema["pattern"] = json!(INTEGER);
+            schema["pattern"] = json!(int64_pattern());
             schema
         }
         ScalarType::Int16 | ScalarType::Int32 | ScalarType::Int64 => integer(ty, &json!("integer")),
@@ -191,6 +191,22 @@ pub(super) fn key_part(ty: ScalarType, place: Place) -> Value {
         // No table has such a key.
         ScalarType::Float32 | ScalarType::Float64 | ScalarType::Interval => json!(false),
     }
+}
+
+/// Whole numbers of 64 bits in digits: `maximum` is for numbers alone.
+fn int64_pattern() -> String {
+    let most = i64::MAX.to_string();
+    let mut ranges = vec!["[0-9]{1,18}".to_owned()];
+    // As many digits, of which the first that differs is less.
+    for (at, digit) in most.char_indices().filter(|(_, digit)| *digit != '0') {
+        let left = most.len() - at - 1;
+        let (less, rest) = match left {
+            0 => (digit, String::new()),
+            _ => (char::from(digit as u8 - 1), format!("[0-9]{{{left}}}")),
+        };
+        ranges.push(format!("{}[0-{less}]{rest}", &most[..at]));
+    }
+    format!("^(-?({})|{})$", ranges.join("|"), i64::MIN)
 }
 
 /// A value of a column as an answer may hold it.
@@ -248,5 +264,23 @@ mod tests {
     fn null_is_a_type_among_others() {
         assert_eq!(types(&["string"], false), json!("string"));
         assert_eq!(types(&["number", "string"], true), json!(["number", "string", "null"]));
+    }
+
+    #[test]
+    fn digits_of_64_bits_are_told_from_more() {
+        let pattern = regex::Regex::new(&int64_pattern()).unwrap();
+        for number in ["0", "-1", "007", "999999999999999999", "1000000000000000000", "9223372036854775807"] {
+            assert!(pattern.is_match(number) && number.parse::<i64>().is_ok(), "{number}");
+        }
+        assert!(pattern.is_match(&i64::MIN.to_string()));
+        for number in
+            ["", "-", "9223372036854775808", "-9223372036854775809", "9727660949241938490", "9999999999999999999"]
+        {
+            assert!(!pattern.is_match(number) && number.parse::<i64>().is_err(), "{number}");
+        }
+        for tenth in 0..=1_000 {
+            let number = (i64::MAX / 1_000 * tenth).to_string();
+            assert!(pattern.is_match(&number), "{number}");
+        }
     }
 }
