@@ -25,7 +25,8 @@ pub(super) async fn asks(soak: &Soak, number: usize) {
         if soak.pause_until(next).await {
             return;
         }
-        next = (next + pace).max(Instant::now() - CATCH_UP);
+        let now = Instant::now();
+        next = (next + pace).max(now.checked_sub(CATCH_UP).unwrap_or(now));
         let question = Question::draw(&mut random, memory);
         let asked = Asked::now(server);
         let (method, url, body) = (question.method(), question.url(), question.body());

@@ -43,8 +43,8 @@ impl Change {
         match version {
             0 => Change::Nothing,
             1 => Change::All,
-            _ if version % WHOLE == 0 => Change::All,
-            _ if version % 3 == 0 => Change::Remove(group),
+            _ if version.is_multiple_of(WHOLE) => Change::All,
+            _ if version.is_multiple_of(3) => Change::Remove(group),
             _ => Change::Write(group),
         }
     }
