@@ -38,15 +38,17 @@ async fn requests_are_written_down_with_their_tables_and_without_keys_and_secret
     let shown = |line: &Value| {
         json!([line["method"], line["route"], line["table"], line["operation"], line["status"], line["caller"]])
     };
+    let caller = format!("key {}", key.split('_').nth(1).unwrap());
     assert_eq!(
         lines.iter().map(shown).collect::<Vec<_>>(),
         [
-            json!(["GET", "/v1/{table}/{key}", "items", "row", 200, null]),
+            json!(["GET", "/v1/{table}/{key}", "items", "row", 200, caller]),
             json!(["GET", "/v1/{table}/{key}", null, null, 401, null]),
-            json!(["GET", "/v1/{table}/{key}", null, null, 404, null]),
-            json!(["POST", "/v1/{table}/_batch", "items", "batch", 200, null]),
+            json!(["GET", "/v1/{table}/{key}", null, null, 404, caller]),
+            json!(["POST", "/v1/{table}/_batch", "items", "batch", 200, caller]),
         ]
     );
+    assert!(lines.iter().all(|line| line["client"] == "127.0.0.1"), "{lines:?}");
     assert_eq!((&lines[0]["request"], lines[1]["request"].as_str().unwrap().len()), (&json!("mine-1"), 36));
     assert!(lines.iter().all(|line| line["bytes"].as_u64().unwrap() > 0 && line["seconds"].is_f64()), "{lines:?}");
     assert!(!all.contains(secret) && !all.contains("alice") && !all.contains("row 1"), "{all}");
