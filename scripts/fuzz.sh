@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes up what strangers may send, and holds the readers of it to what must be so of any bytes, each for so long: keys in
-# URLs, cursors, bodies of batches, credentials. Ends with an error at the first thing that does not hold, which it keeps.
+# URLs, cursors, bodies of batches, credentials, tokens. Ends with an error at the first thing that does not hold, which it keeps.
 #
-#   scripts/fuzz.sh MINUTES [TARGET…]        key, cursor, batch, credential
+#   scripts/fuzz.sh MINUTES [TARGET…]        key, cursor, batch, credential, jwt
 #
 # libFuzzer on the stable compiler. Of what it makes up, what takes new ways through the code is kept in the target folder and
 # goes on from there the next time; it begins with fuzz/corpus, which the tests try too. Needs a C++ compiler.
@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 minutes=${1:?for how many minutes each?}
 shift
 targets=("$@")
-[ $# -gt 0 ] || targets=(key cursor batch credential)
+[ $# -gt 0 ] || targets=(key cursor batch credential jwt)
 mkdir -p "${CARGO_TARGET_DIR:-target}/fuzz"
 built="$(cd "${CARGO_TARGET_DIR:-target}" && pwd)"
 export CARGO_TARGET_DIR="$built"

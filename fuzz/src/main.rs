@@ -6,7 +6,7 @@
 
 use std::sync::OnceLock;
 
-use lakegate::auth::fuzzing::credential;
+use lakegate::auth::fuzzing::{credential, jwt};
 use lakegate::serve::fuzzing::{batch, cursor, key};
 use libfuzzer_sys::fuzz_target;
 
@@ -19,6 +19,7 @@ fn target() -> fn(&[u8]) {
         "cursor" => cursor,
         "batch" => batch,
         "credential" => credential,
+        "jwt" => jwt,
         other => panic!("LAKEGATE_FUZZ_TARGET names no target: {other:?}"),
     }
 }

@@ -169,6 +169,8 @@ impl Tokens {
             Some(from) => from? - skew,
             None => f64::NEG_INFINITY,
         };
+        // The library takes a list of issuers too, which no issuer writes (RFC 7519, section 4.1.1).
+        claims.get("iss")?.as_str()?;
         let subject = claims.get("sub")?.as_str()?;
         let caller = Caller::new(roles(claims, &self.settings.roles), attributes(claims));
         Some(Verified { caller: Arc::new(caller.named(format!("sub {subject}"))), from, until, bytes })

@@ -193,6 +193,7 @@ fn a_token_with_other_claims_is_refused() {
         (claims_with("aud", json!([])), Err(Code::CredentialWrong)),
         (claims_with("exp", json!("soon")), Err(Code::CredentialWrong)),
         (claims_with("nbf", json!("now")), Err(Code::CredentialWrong)),
+        (claims_with("iss", json!(["https://issuer"])), Err(Code::CredentialWrong)),
         (claims_with("sub", json!(7)), Err(Code::CredentialWrong)),
         (json!([]), Err(Code::CredentialWrong)),
     ] {
