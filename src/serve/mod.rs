@@ -1,6 +1,7 @@
 //! The read API: rows of published tables by primary key, over HTTP.
 //!
 //! ```text
+//! front                        rows that are kept, past the router
 //! server → gate → router → request → reader ─┬─ catalog   what is published, kept up by LISTEN and polling
 //!                                            ├─ lookup    whole keys: queue → one statement for all that wait
 //!                                            └─ page      key prefixes, with cursors
