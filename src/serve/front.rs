@@ -20,7 +20,7 @@ use super::compress::MIN_BYTES;
 use super::metrics::Operation;
 use super::reader::Reader;
 use super::reply;
-use super::router::{ROOT, asker, counted, question, rows};
+use super::router::{ROOT, counted, note_caller, question, rows};
 use crate::http::{Gate, Passed};
 
 /// Answers what it can and routes the rest.
@@ -80,7 +80,7 @@ fn at_hand(reader: &Reader, request: &Request) -> Option<Response> {
     let answer = reader.at_hand(&question(path, query, headers).ok()?, &caller, most)?;
     let table = answer.table.clone();
     let response = reply::at_once(answer, headers, reader.unsent());
-    asker(&caller, request.extensions());
+    note_caller(&caller, request.extensions());
     Some(counted(response, table.as_deref(), Operation::Row, began, request.extensions()))
 }
 

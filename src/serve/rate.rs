@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::http::{HeaderName, HeaderValue};
 use quick_cache::sync::Cache;
@@ -188,7 +188,7 @@ fn nanos_of_row(rate: Rate) -> u64 {
 }
 
 fn whole_seconds(nanos: u64) -> u64 {
-    Duration::from_nanos(nanos).as_nanos().div_ceil(1_000_000_000) as u64
+    nanos.div_ceil(1_000_000_000)
 }
 
 fn header(policy: &str, rows: u64, full_in: u64) -> Option<HeaderValue> {

@@ -41,39 +41,39 @@ pub(super) const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no
 
 /// The response to a question that is asked by GET or HEAD; 304 where the client has this very content.
 pub(super) async fn tagged(answer: Answer, request: &HeaderMap, unsent: &Unsent) -> Response {
-    let told = Told::of(&answer, request);
-    match told {
-        Some(told) if told.is_known => told.not_modified(&answer, request),
-        Some(told) => told.mark(untagged(answer, request, unsent).await),
+    let tagged = Tagged::of(&answer, request);
+    match tagged {
+        Some(tagged) if tagged.is_known => tagged.not_modified(&answer, request),
+        Some(tagged) => tagged.mark(untagged(answer, request, unsent).await),
         None => untagged(answer, request, unsent).await,
     }
 }
 
 /// The same where the body is not compressed.
 pub(super) fn at_once(answer: Answer, request: &HeaderMap, unsent: &Unsent) -> Response {
-    let told = Told::of(&answer, request);
-    match told {
-        Some(told) if told.is_known => told.not_modified(&answer, request),
-        Some(told) => told.mark(respond(answer, |bytes, _| unsent.hold(bytes))),
+    let tagged = Tagged::of(&answer, request);
+    match tagged {
+        Some(tagged) if tagged.is_known => tagged.not_modified(&answer, request),
+        Some(tagged) => tagged.mark(respond(answer, |bytes, _| unsent.hold(bytes))),
         None => respond(answer, |bytes, _| unsent.hold(bytes)),
     }
 }
 
 /// What an answer with rows says of its content.
-struct Told {
+struct Tagged {
     tag: HeaderValue,
     cache_control: HeaderValue,
     /// Whether the client has it.
     is_known: bool,
 }
 
-impl Told {
-    fn of(answer: &Answer, request: &HeaderMap) -> Option<Told> {
+impl Tagged {
+    fn of(answer: &Answer, request: &HeaderMap) -> Option<Tagged> {
         let body = answer.body.as_ref().ok()?;
         let tag = entity_tag(body.format, &body.bytes);
         let ttl = answer.table.as_ref().filter(|_| !answer.stale).and_then(|table| table.cache_control.clone());
         let is_known = matches(request, tag.as_bytes());
-        Some(Told { tag, cache_control: ttl.unwrap_or(REVALIDATE), is_known })
+        Some(Tagged { tag, cache_control: ttl.unwrap_or(REVALIDATE), is_known })
     }
 
     fn not_modified(mut self, answer: &Answer, request: &HeaderMap) -> Response {

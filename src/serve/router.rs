@@ -189,11 +189,16 @@ fn refused(reader: &Reader, caller: &Caller, path: &str, error: Error) -> Answer
     Answer::refusal(reader.known(name, caller), error)
 }
 
-/// Whoever asks; the access log is told, too.
-pub(super) fn asker<'a>(caller: &'a Caller, extensions: &Extensions) -> Asker<'a> {
+/// Tells the access log who asks.
+pub(super) fn note_caller(caller: &Caller, extensions: &Extensions) {
     if let Some(noted) = extensions.get::<Noted>() {
         noted.comes_from(caller.name());
     }
+}
+
+/// Whoever asks, and from where.
+fn asker<'a>(caller: &'a Caller, extensions: &Extensions) -> Asker<'a> {
+    note_caller(caller, extensions);
     Asker { caller, peer: extensions.get::<Peer>().map(|Peer(address)| *address) }
 }
 
