@@ -72,6 +72,7 @@ mod table_life;
 mod takeover;
 mod tidy;
 mod torture;
+mod traces;
 mod two_projects;
 mod values;
 mod verify_table;

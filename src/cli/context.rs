@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use crate::config::{self, Environment, PROJECT_FILE};
 use crate::domain::{Code, Error, Project, Result};
 use crate::engine::Engine;
-use crate::observe::{Log, Observer};
+use crate::observe::{Log, Observer, Traces};
 use crate::postgres::Connector;
 use crate::postgres::embedded::{BinarySearch, EmbeddedServer};
 use crate::source::SourceContext;
@@ -190,6 +190,11 @@ impl<'a> Context<'a> {
         SourceContext { project_dir: project_dir.to_owned(), env: self.environment.variables().clone() }
     }
 
+    /// Sends spans, where the environment says where to.
+    pub(super) fn traces(&self) -> Result<Option<Traces>> {
+        Traces::start(|name| self.environment.get(name).map(str::to_owned))
+    }
+
     /// Shows runs as they go.
     pub(super) fn progress(&self) -> Arc<dyn Observer> {
         Arc::new(ProgressView::new(*self.printer))
@@ -217,6 +222,13 @@ impl<'a> Context<'a> {
         open.write_all(lines.as_bytes())?;
         open.sync_all()?;
         Ok(id.to_owned())
+    }
+}
+
+/// Sends the last spans.
+pub(super) async fn end_traces(traces: Option<Traces>) {
+    if let Some(traces) = traces {
+        traces.end().await;
     }
 }
 

@@ -9,25 +9,27 @@ use crate::domain::{Code, Error, Project, Result};
 use crate::http::{Api, Listener};
 use crate::serve::{self, ReadMetrics, ServeSettings};
 
-use super::context::{Context, Opened};
+use super::context::{Context, Opened, end_traces};
 use super::up::start_logging;
 use super::{Ended, interrupt};
 
 pub(super) async fn run(context: &Context<'_>) -> Result<(), Ended> {
     start_logging();
+    let traces = context.traces()?;
     let shutdown = interrupt::token();
     let opened = context.open().await?;
-    let result = serve_until(&opened, shutdown).await;
+    let result = serve_until(&opened, traces.is_some(), shutdown).await;
     opened.close().await;
+    end_traces(traces).await;
     Ok(result?)
 }
 
-async fn serve_until(opened: &Opened, shutdown: CancellationToken) -> Result<()> {
+async fn serve_until(opened: &Opened, traced: bool, shutdown: CancellationToken) -> Result<()> {
     let project = &opened.project;
     let mut registry = Registry::default();
     let metrics = ReadMetrics::register(&mut registry);
     let listener = metrics_listener(project).await?;
-    let server = serve::serve(serve_settings(project, metrics), &opened.connector, shutdown.clone()).await?;
+    let server = serve::serve(serve_settings(project, metrics, traced), &opened.connector, shutdown.clone()).await?;
     tracing::info!(address = %server.addr, "the read API listens");
     let told = listener.map(|listener| {
         tracing::info!(address = %listener.addr(), "the admin API listens, with metrics alone");
@@ -54,13 +56,14 @@ async fn metrics_listener(project: &Project) -> Result<Option<Listener>> {
 }
 
 /// What the read API needs of the project.
-pub(super) fn serve_settings(project: &Project, metrics: ReadMetrics) -> ServeSettings {
+pub(super) fn serve_settings(project: &Project, metrics: ReadMetrics, traced: bool) -> ServeSettings {
     ServeSettings {
         schemas: project.schemas.clone(),
         api: project.api.clone(),
         auth: project.auth.clone(),
         limits: project.limits.clone(),
         metrics,
+        traced,
     }
 }
 

@@ -1,26 +1,33 @@
 //! `lakegate sync`: runs, now.
 
+use std::sync::Arc;
+
 use futures::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::{Blame, Code, Error, Pipeline, Result, RowCounts, RunMode, RunOutcome, RunState};
 use crate::engine::{Engine, ErrorRecord, RunFailure, SyncRequest};
+use crate::observe::{Observer, Several};
 
 use super::arguments::SyncArgs;
-use super::context::Context;
+use super::context::{Context, end_traces};
 use super::printer::{Printer, count, counted, render, seconds};
 use super::{Ended, interrupt};
 
 pub(super) async fn run(context: &Context<'_>, args: &SyncArgs) -> Result<(), Ended> {
+    let traces = context.traces()?;
     let cancel = interrupt::token();
     let opened = context.open().await?;
-    let engine = context.engine(&opened, context.progress()).await;
+    let mut observers = vec![context.progress()];
+    observers.extend(traces.as_ref().map(|traces| Arc::new(traces.of_runs()) as Arc<dyn Observer>));
+    let engine = context.engine(&opened, Arc::new(Several(observers))).await;
     let result = match engine {
         Ok(engine) => sync_all(context, &engine, args, &cancel).await,
         Err(error) => Err(error.into()),
     };
     opened.close().await;
+    end_traces(traces).await;
     result
 }
 

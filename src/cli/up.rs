@@ -9,34 +9,44 @@ use crate::admin::{self, Admin};
 use crate::domain::Result;
 use crate::engine::Live;
 use crate::http::{Api, Listener};
-use crate::observe::{RunMetrics, Several};
+use crate::observe::{Observer, RunMetrics, Several, Traces};
 use crate::schedule::{self, Slots};
 use crate::serve::{self, ReadMetrics};
 
-use super::context::{Context, Opened};
+use super::context::{Context, Opened, end_traces};
 use super::follow::follow;
 use super::serve::{ended, serve_settings};
 use super::{Ended, interrupt};
 
 pub(super) async fn run(context: &Context<'_>) -> Result<(), Ended> {
     start_logging();
+    let traces = context.traces()?;
     let shutdown = interrupt::token();
     let opened = context.open().await?;
-    let result = run_all(context, &opened, shutdown).await;
+    let result = run_all(context, &opened, traces.as_ref(), shutdown).await;
     opened.close().await;
+    end_traces(traces).await;
     Ok(result?)
 }
 
-async fn run_all(context: &Context<'_>, opened: &Opened, shutdown: CancellationToken) -> Result<()> {
+async fn run_all(
+    context: &Context<'_>,
+    opened: &Opened,
+    traces: Option<&Traces>,
+    shutdown: CancellationToken,
+) -> Result<()> {
     // Whoever has something to count adds it to this registry, before the admin API takes it.
     let mut registry = Registry::default();
-    let observer = Several(vec![context.log(), Arc::new(RunMetrics::register(&mut registry))]);
+    let mut observers: Vec<Arc<dyn Observer>> = vec![context.log(), Arc::new(RunMetrics::register(&mut registry))];
+    observers.extend(traces.map(|traces| Arc::new(traces.of_runs()) as Arc<dyn Observer>));
+    let observer = Several(observers);
     let metrics = ReadMetrics::register(&mut registry);
     let live = Live::new(context.engine(opened, Arc::new(observer)).await?);
     let project = &opened.project;
     // Both addresses are taken before anything begins.
     let listener = Listener::bind(Api::Admin, project.admin.clone(), &project.auth).await?;
-    let server = serve::serve(serve_settings(project, metrics), &opened.connector, shutdown.clone()).await?;
+    let server =
+        serve::serve(serve_settings(project, metrics, traces.is_some()), &opened.connector, shutdown.clone()).await?;
     tracing::info!(address = %server.addr, "the read API listens");
     let slots = Slots::of(project);
     tracing::info!(address = %listener.addr(), "the admin API listens");

@@ -7,9 +7,9 @@
 use std::convert::Infallible;
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,6 +29,7 @@ use tower::Service;
 
 use super::gate::REQUEST_ID;
 use super::listener::Peer;
+use super::noted::{Noted, Subject};
 
 /// Lines that wait to be written.
 const QUEUE: usize = 4_096;
@@ -38,34 +39,6 @@ const MAX_METHOD: usize = 32;
 
 /// How long the end waits until the last lines are written.
 const LAST_LINES: Duration = Duration::from_secs(1);
-
-/// What becomes known of a request while it is answered. There is one only where the log is kept.
-#[derive(Debug, Clone, Default)]
-pub struct Noted(Arc<Mutex<Subject>>);
-
-#[derive(Debug, Clone, Default)]
-struct Subject {
-    table: Option<String>,
-    operation: Option<&'static str>,
-    caller: Option<String>,
-}
-
-impl Noted {
-    /// The request comes from somebody who is called so.
-    pub fn comes_from(&self, caller: Option<&str>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).caller = caller.map(str::to_owned);
-    }
-
-    /// The request is about this table, of which this is asked.
-    pub fn asks(&self, table: &str, operation: &'static str) {
-        let mut subject = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (subject.table, subject.operation) = (Some(table.to_owned()), Some(operation));
-    }
-
-    fn subject(&self) -> Subject {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
 
 /// A line.
 #[derive(Debug, Serialize)]
@@ -205,8 +178,7 @@ struct Begun {
 
 impl AccessLog {
     fn begin(&self, request: &mut Request) -> Begun {
-        let noted = Noted::default();
-        request.extensions_mut().insert(noted.clone());
+        let noted = Noted::of(request.extensions_mut());
         Begun {
             at: Instant::now(),
             method: request.method().clone(),
@@ -244,7 +216,7 @@ pub const OTHER: &str = "other";
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::sync::{Mutex, mpsc};
 
     use axum::body::Body;
     use axum::http::StatusCode;

@@ -17,6 +17,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -30,6 +31,7 @@ use crate::domain::{ApiSettings, Auth, Code, Error, Result};
 use super::Api;
 use super::gate::Gate;
 use super::tls;
+use super::workers::Workers;
 
 /// Connections at a time; further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 4096;
@@ -94,15 +96,24 @@ impl Listener {
         Gate::new(self.api, &self.settings, self.addr, refuse)
     }
 
-    /// Answers requests by a router, or what stands before one, until `shutdown`; then those under way are finished, within a few seconds.
+    /// Answers requests by a router, or what stands before one, until `shutdown`; then those under way are finished, within a few
+    /// seconds.
     pub async fn run<S>(self, answers: S, shutdown: CancellationToken)
+    where
+        S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    {
+        self.run_on(None, answers, shutdown).await;
+    }
+
+    /// The same, on threads that are there for it.
+    pub async fn run_on<S>(self, workers: Option<&Workers>, answers: S, shutdown: CancellationToken)
     where
         S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
     {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
-        let http = http();
+        let (http, here) = (http(), Handle::current());
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -110,12 +121,17 @@ impl Listener {
                 Some(_) = connections.join_next() => continue,
             };
             let Some((stream, peer, place)) = accepted else { continue };
+            let (runtime, dealt) =
+                workers.and_then(Workers::deal).map_or((&here, None), |(at, dealt)| (at, Some(dealt)));
             let spoken = Arc::new(AtomicBool::new(false));
             let service = TowerToHyperService::new(noting(answers.clone(), peer, Arc::clone(&spoken)));
-            let mut stream = Box::pin(TimeoutWriter::new(stream));
-            stream.as_mut().set_timeout_pinned(Some(self.stall));
+            let stall = self.stall;
             let (http, tls, watcher) = (http.clone(), self.tls.clone().map(TlsAcceptor::from), graceful.watcher());
-            connections.spawn(async move {
+            let served = async move {
+                // It belongs to the runtime that drives it.
+                let Ok(stream) = stream.and_then(TcpStream::from_std) else { return };
+                let mut stream = Box::pin(TimeoutWriter::new(stream));
+                stream.as_mut().set_timeout_pinned(Some(stall));
                 let served = async {
                     // How a connection ends is its client's affair.
                     match tls {
@@ -130,8 +146,9 @@ impl Listener {
                     () = served => {}
                     () = silent(&spoken) => {}
                 }
-                drop(place);
-            });
+                drop((place, dealt));
+            };
+            connections.spawn_on(served, runtime);
         }
         drop(self.listener);
         if timeout(DRAIN, graceful.shutdown()).await.is_err() {
@@ -177,13 +194,16 @@ fn not_bound(api: Api, listen: SocketAddr, error: io::Error) -> Error {
 }
 
 /// The next connection and its place among [`MAX_CONNECTIONS`].
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, Peer, OwnedSemaphorePermit)> {
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(io::Result<std::net::TcpStream>, Peer, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, peer)) => {
             // Answers are written whole; without this the last packet of one would wait for an acknowledgement.
             let _ = stream.set_nodelay(true);
-            Some((stream, Peer(peer.ip()), place))
+            Some((stream.into_std(), Peer(peer.ip()), place))
         }
         Err(error) => {
             tracing::warn!(%error, "a connection could not be accepted");

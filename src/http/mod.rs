@@ -1,14 +1,20 @@
 //! What the APIs share of HTTP: an address that is listened on, bounds on what a client may send and for how long, the
-//! check of `Host`, request ids, the access log, and an end that lets requests under way finish.
+//! check of `Host`, request ids, the threads that answer, the access log, traces, and an end that lets requests under way finish.
 
 mod access;
 mod gate;
 mod listener;
+mod noted;
 mod tls;
+mod traced;
+mod workers;
 
-pub use access::{AccessLog, LastLine, Logged, Noted, OTHER};
+pub use access::{AccessLog, LastLine, Logged, OTHER};
 pub use gate::{Gate, Passed, pass};
 pub use listener::{Listener, Peer};
+pub use noted::Noted;
+pub use traced::Traced;
+pub use workers::Workers;
 
 /// An API, each of which has an address and a section in `lakegate.yaml` of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

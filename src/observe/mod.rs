@@ -2,6 +2,7 @@
 
 mod log;
 mod metrics;
+mod traces;
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use crate::domain::{RunMode, RunOutcome, TableName};
 
 pub use log::Log;
 pub use metrics::{RunMetrics, Several};
+pub use traces::{RunTraces, Traces, part};
 
 /// A stage of a run, in the order in which a snapshot passes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

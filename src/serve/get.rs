@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
+use tokio::runtime::Handle;
 
 use super::cache::Cache;
 use super::catalog::Catalog;
@@ -29,7 +30,7 @@ pub async fn lookup_once(
     connector.connect(Purpose::Control, "lakegate get").await?.close().await;
     let limits = Limits { connections: 1, cache_memory: 0, ..limits.clone() };
     let doorkeeper = Arc::new(Doorkeeper::of_operator());
-    let reader = Reader::start(connector, schemas, &limits, &ReadMetrics::default(), doorkeeper)?;
+    let reader = Reader::start(connector, schemas, &limits, &ReadMetrics::default(), doorkeeper, &[Handle::current()])?;
     reader
         .answer(Asked::One(question), Asker { caller: &Caller::operator(), peer: None })
         .await

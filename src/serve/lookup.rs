@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::{StreamExt as _, pin_mut};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::Statement;
@@ -18,6 +19,7 @@ use super::queue::{Answer, Batch, Queue, Unanswered};
 use super::statement::{Binary, Query, Values};
 use super::table::PublishedTable;
 use crate::domain::{Code, Error, Result};
+use crate::http::Workers;
 use crate::postgres::{Connector, Purpose, Session};
 
 /// Prepared statements kept by one connection; beyond, it begins anew.
@@ -33,60 +35,71 @@ const SILENCE: Duration = Duration::from_secs(2);
 const APPLICATION_NAME: &str = "lakegate lookup";
 
 /// Answers lookups; ends its connections when dropped.
+///
+/// Each worker has lines and connections of its own: what one asks for comes back to it alone.
 #[derive(Debug)]
 pub(super) struct Lookups {
-    queue: Arc<Queue>,
-    standing: Arc<AtomicUsize>,
-    deadline: Duration,
+    lines: Vec<Lines>,
     _connections: JoinSet<()>,
 }
 
+/// The lines of a worker.
+#[derive(Debug)]
+struct Lines {
+    queue: Arc<Queue>,
+    /// How many connections take from them.
+    standing: Arc<AtomicUsize>,
+}
+
 impl Lookups {
-    /// Starts so many connections; each is made when there is work for it.
-    pub(super) fn start(
+    /// Starts so many connections, at least one a runtime; each is made when there is work for it. The runtimes are those of the
+    /// workers, by their numbers, or that of whoever asks.
+    pub(super) fn start<'r>(
         connector: &Connector,
         cache: &Arc<Cache>,
         connections: u32,
         statement_timeout: Duration,
+        runtimes: impl ExactSizeIterator<Item = &'r Handle>,
     ) -> Self {
-        let queue = Arc::new(Queue::default());
-        let standing = Arc::new(AtomicUsize::new(0));
-        let mut tasks = JoinSet::new();
-        for _ in 0..connections.max(1) {
-            let connection = LookupConnection {
-                connector: connector.clone(),
-                cache: Arc::clone(cache),
-                statement_timeout,
-                queue: Arc::clone(&queue),
-                standing: Arc::clone(&standing),
-                session: None,
-            };
-            tasks.spawn(connection.run());
-        }
-        Lookups { queue, standing, deadline: statement_timeout, _connections: tasks }
+        let (workers, mut tasks) = (runtimes.len(), JoinSet::new());
+        let start = |(number, runtime)| {
+            let lines = Lines { queue: Arc::default(), standing: Arc::default() };
+            let further = usize::from(number < connections as usize % workers);
+            for _ in 0..(connections as usize / workers + further).max(1) {
+                let connection = LookupConnection {
+                    connector: connector.clone(),
+                    cache: Arc::clone(cache),
+                    statement_timeout,
+                    queue: Arc::clone(&lines.queue),
+                    standing: Arc::clone(&lines.standing),
+                    session: None,
+                };
+                tasks.spawn_on(connection.run(), runtime);
+            }
+            lines
+        };
+        Lookups { lines: runtimes.enumerate().map(start).collect(), _connections: tasks }
     }
 
     /// How many wait for a connection.
     pub(super) fn waiting(&self) -> u64 {
-        self.queue.waiting()
+        self.lines.iter().map(|lines| lines.queue.waiting()).sum()
     }
 
     /// How many connections stand.
     pub(super) fn connections(&self) -> u64 {
-        self.standing.load(Ordering::Relaxed) as u64
+        self.lines.iter().map(|lines| lines.standing.load(Ordering::Relaxed) as u64).sum()
     }
 
     /// The row with this key, `None` where there is none; true at one moment after the call.
     ///
     /// # Errors
-    /// [`Unanswered`], also when the answer takes longer than the statement timeout, waiting included.
+    /// [`Unanswered`]. It says nothing about how long the answer may take: that is the affair of whoever asks.
     pub(super) async fn ask(&self, table: &Arc<PublishedTable>, key: Key) -> Answer {
-        let answer = self.queue.join(table, key).map_err(Unanswered::Failed)?;
-        match timeout(self.deadline, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Unanswered::Failed(unavailable("the server is shutting down"))),
-            Err(_) => Err(Unanswered::Failed(unavailable("Postgres did not answer in time"))),
-        }
+        let lines = self.lines.get(Workers::here()).or(self.lines.first());
+        let lines = lines.ok_or_else(|| Error::internal("lookups without a thread"))?;
+        let answer = lines.queue.join(table, key)?;
+        answer.await.unwrap_or_else(|_| Err(Unanswered::Failed(unavailable("the server is shutting down"))))
     }
 }
 
@@ -101,7 +114,7 @@ struct LookupConnection {
     cache: Arc<Cache>,
     statement_timeout: Duration,
     queue: Arc<Queue>,
-    /// How many connections stand, of all.
+    /// How many connections of the queue stand.
     standing: Arc<AtomicUsize>,
     session: Option<Prepared>,
 }

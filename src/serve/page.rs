@@ -20,6 +20,7 @@ use super::statement::{self, Binary, Query, Values};
 use super::table::PublishedTable;
 use super::view::View;
 use crate::domain::{Code, Error, Result, Schemas};
+use crate::observe::part;
 use crate::postgres::{Connector, Pool, Purpose};
 
 /// A page ends early, with a cursor, once it holds this many bytes of rows.
@@ -156,6 +157,7 @@ impl Pages {
             let detail = format!("{MAX_PAGES} pages are being read");
             return Err(Unanswered::Failed(Error::new(Code::Overloaded, detail).hint("try again in a moment")));
         };
+        let _part = part("read rows");
         let answer = timeout(self.statement_timeout + GRACE, self.ask(table, statement, parameters, take)).await;
         match answer {
             Ok(Ok(())) => Ok(()),

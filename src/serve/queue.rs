@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::json::RowJson;
@@ -155,7 +156,7 @@ impl Queue {
         }
         // One connection looks at a line that is new; it is told again when the line has grown worth it.
         if is_free || is_first || waiting % WORTH == 0 {
-            self.arrived.notify_one();
+            self.arrived.notify_last();
         }
         Ok(receiver)
     }
@@ -163,6 +164,8 @@ impl Queue {
     /// The next batch; waits until there is one.
     pub(super) async fn next(self: &Arc<Self>) -> Batch {
         loop {
+            // Whatever has arrived together is asked for together: all that is ready to run joins its line first.
+            yield_now().await;
             match self.take(Instant::now()) {
                 Next::Batch(batch) => return batch,
                 Next::Nothing => self.arrived.notified().await,
@@ -208,7 +211,7 @@ impl Queue {
             }
             if !lines.turns.is_empty() {
                 // One wake-up may stand for several arrivals: pass it on while there is work for others.
-                self.arrived.notify_one();
+                self.arrived.notify_last();
             }
             if !waiters.is_empty() {
                 lines.batches += 1;

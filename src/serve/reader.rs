@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::http::HeaderMap;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
@@ -96,16 +97,18 @@ impl From<Body> for Told {
 impl Reader {
     /// Starts to follow the published tables; connections for reading are made when they are needed. Of
     /// `limits.connections`, a quarter (at least one) is for pages and large batches, the rest (at least one) for
-    /// lookups; one more follows the control schema.
+    /// lookups; one more follows the control schema. Lookups come from tasks on these runtimes, those of the workers by their
+    /// numbers.
     pub(super) fn start(
         connector: &Connector,
         schemas: &Schemas,
         limits: &Limits,
         metrics: &ReadMetrics,
         doorkeeper: Arc<Doorkeeper>,
+        runtimes: &[Handle],
     ) -> Result<Arc<Self>> {
-        let for_pages = (limits.connections / 4).max(1);
-        let for_lookups = limits.connections.saturating_sub(for_pages).max(1);
+        let for_pages = page_connections(limits);
+        let for_lookups = lookup_connections(limits);
         let cache = Arc::new(Cache::new(limits.cache_memory));
         let bounds = Bounds::of(limits, doorkeeper.asks());
         let reader = Arc::new(Reader {
@@ -116,7 +119,7 @@ impl Reader {
                 metrics.clone(),
                 Arc::clone(&doorkeeper),
             ),
-            lookups: Lookups::start(connector, &cache, for_lookups, limits.statement_timeout),
+            lookups: Lookups::start(connector, &cache, for_lookups, limits.statement_timeout, runtimes.iter()),
             pages: Pages::new(connector, schemas, &cache, for_pages, limits.statement_timeout)?,
             cache,
             contract: Contract::new(bounds),
@@ -328,6 +331,16 @@ impl Present for Reader {
 const SILENT: &str = "Postgres did not answer in time";
 
 const NO_ROW: &str = "the table has no row with this key";
+
+/// How many of the connections are for pages and large batches.
+fn page_connections(limits: &Limits) -> u32 {
+    (limits.connections / 4).max(1)
+}
+
+/// How many of the connections are for lookups.
+pub(super) fn lookup_connections(limits: &Limits) -> u32 {
+    limits.connections.saturating_sub(page_connections(limits)).max(1)
+}
 
 /// # Errors
 /// [`Code::TooStale`].

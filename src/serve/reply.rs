@@ -1,7 +1,5 @@
 //! From an answer to an HTTP response: status, headers, entity tag.
 
-use std::hash::{DefaultHasher, Hasher as _};
-
 use axum::body::Body;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
@@ -9,6 +7,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
+use twox_hash::XxHash3_128;
 
 use super::accept::{Encoding, Format};
 use super::compress::{MIN_BYTES, compress};
@@ -241,10 +240,8 @@ pub(super) fn status(code: Code) -> StatusCode {
 /// A hash of the content. The same content has the same tag on every replica of one build; another build may hash
 /// otherwise, which costs its clients one full answer.
 pub(super) fn entity_tag(format: Format, body: &[u8]) -> HeaderValue {
-    let mut hasher = DefaultHasher::new();
-    hasher.write_u8(format as u8);
-    hasher.write(body);
-    let quoted = format!("\"{:016x}\"", hasher.finish());
+    let hash = XxHash3_128::oneshot_with_seed(format as u64, body);
+    let quoted = format!("\"{hash:032x}\"");
     HeaderValue::from_str(&quoted).unwrap_or(HeaderValue::from_static("none"))
 }
 

@@ -1,5 +1,6 @@
 //! What integration tests share.
 
+pub(crate) mod collector;
 pub(crate) mod delta_log;
 pub(crate) mod history;
 pub(crate) mod http;

@@ -174,6 +174,7 @@ pub(crate) fn settings() -> ServeSettings {
             concurrent_runs: 1,
         },
         metrics: ReadMetrics::default(),
+        traced: false,
     }
 }
 

@@ -9,11 +9,11 @@
 //! - (c) What is handed out is of the very state that the answer is about, and no publish after it has been heard of.
 //! - (f) A key is its canonical bytes.
 //!
-//! The lock is held for a hash, a comparison and a pointer; a lock a shard would let parts of one table stand at two
-//! publishes at once.
+//! The lock is held for a hash, a comparison and a pointer, and shared by those who only look; a lock a shard would let parts of
+//! one table stand at two publishes at once.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use quick_cache::Weighter;
@@ -63,7 +63,7 @@ pub(super) enum Changed {
 
 /// The cache of one process.
 #[derive(Debug)]
-pub(super) struct Cache(Mutex<State>);
+pub(super) struct Cache(RwLock<State>);
 
 #[derive(Debug)]
 struct State {
@@ -130,35 +130,35 @@ impl Cache {
     pub(super) fn new(bytes: u64) -> Self {
         let expected = usize::try_from(bytes / EXPECTED_BYTES).unwrap_or(usize::MAX).max(16);
         let rows = (bytes > 0).then(|| unsync::Cache::with_weighter(expected, bytes, Bytes));
-        Cache(Mutex::new(State { tables: HashMap::new(), rows, epoch: 0 }))
+        Cache(RwLock::new(State { tables: HashMap::new(), rows, epoch: 0 }))
     }
 
     /// Whether anything can be kept.
     pub(super) fn is_on(&self) -> bool {
-        self.lock().rows.is_some()
+        self.read().rows.is_some()
     }
 
     /// How many bytes are kept.
     pub(super) fn bytes(&self) -> u64 {
-        self.lock().rows.as_ref().map_or(0, unsync::Cache::weight)
+        self.read().rows.as_ref().map_or(0, unsync::Cache::weight)
     }
 
     /// What is kept of a key of this state of a table.
     pub(super) fn look(&self, table: &PublishedTable, key: &Key) -> Look {
         let hash = key.hash();
-        self.lock().look(table, key, hash)
+        self.read().look(table, key, hash)
     }
 
     /// The same of several keys, all at one moment.
     pub(super) fn look_all(&self, table: &PublishedTable, keys: &[Key]) -> Vec<Look> {
         let hashes: Vec<i64> = keys.iter().map(Key::hash).collect();
-        let state = self.lock();
+        let state = self.read();
         keys.iter().zip(hashes).map(|(key, hash)| state.look(table, key, hash)).collect()
     }
 
     /// The latest publish of a table that has been heard of.
     pub(super) fn heard(&self, table: &PublishedTable) -> i64 {
-        self.lock().heard(table)
+        self.read().heard(table)
     }
 
     /// Keeps what a lookup found at the publish of this state of a table, if that still is where the table stands.
@@ -211,9 +211,14 @@ impl Cache {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    /// For whoever looks.
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> RwLockWriteGuard<'_, State> {
         // A panic under the lock is a defect; at worst keys were dropped without need.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

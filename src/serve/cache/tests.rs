@@ -193,7 +193,7 @@ fn f_keys_that_are_one_value_are_one_key_and_a_hash_is_not_a_key() {
     let spelled = Key::parse(&table.key, &["+007"]).unwrap();
     assert!(matches!(cache.look(&table, &spelled), Look::Kept(_)));
     // Another key whose hash is the same.
-    let state = cache.lock();
+    let state = cache.read();
     assert!(matches!(state.look(&table, &key(8), key(7).hash()), Look::Ask { .. }));
 }
 
@@ -203,7 +203,7 @@ fn the_bytes_are_bounded() {
     let table = table(1, "orders");
     advance(&cache, &table, Changed::All);
     (0..2000).for_each(|number| keep(&cache, &table, number));
-    let state = cache.lock();
+    let state = cache.read();
     let rows = state.rows.as_ref().unwrap();
     assert!(rows.weight() <= 64 << 10 && rows.len() > 100, "{} bytes, {} rows", rows.weight(), rows.len());
 }

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::{Answer, NO_ROW, Reader, SILENT, Told};
 use crate::domain::{Caller, Code, Error, Result};
+use crate::observe::part;
 use crate::serve::accept::Format;
 use crate::serve::batch::Keys;
 use crate::serve::cache::{Kept, Look};
@@ -81,7 +82,10 @@ impl Reader {
             Look::Kept(row) if !deaf => return Ok((row, false)),
             Look::Ask { heard } if heard > table.publish_no => return Err(Unanswered::Moved),
             Look::Kept(_) if deaf => {}
-            _ => return Ok((self.lookups.ask(table, key).await?, false)),
+            _ => {
+                let _part = part("ask for a row");
+                return Ok((self.lookups.ask(table, key).await?, false));
+            }
         }
         // What is kept may be old, and is better than nothing.
         let error = match timeout(PATIENCE, self.lookups.ask(table, key.clone())).await {
@@ -171,6 +175,7 @@ impl Reader {
         again: bool,
     ) -> Result<Vec<Kept>, Unanswered> {
         if keys.len() <= queue::MAX_KEYS && !again {
+            let _part = part("ask for rows");
             return try_join_all(keys.iter().map(|key| self.lookups.ask(table, key.clone()))).await;
         }
         let found = self.pages.find(table, keys, view).await?;
