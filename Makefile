@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo fmt lint test deny torture soak fuzz check-contract bench-serve
+.PHONY: help setup build demo fmt lint test deny torture soak fuzz check-contract bench bench-serve
 
 # Where rustup puts cargo, which a shell opened before its installation does not know yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -33,6 +33,8 @@ help:
 	@echo '            make up what strangers may send, for so long each of what reads it'
 	@echo 'make check-contract'
 	@echo '            hold a running server to its OpenAPI document, by tools of others'
+	@echo 'make bench PEERS="duckdb pgpq adbc dlt sling spark"'
+	@echo '            measure loads beside Postgres itself and other loaders'
 	@echo 'make bench-serve'
 	@echo '            measure lookups beside Postgres itself, plain HTTP and a usual service'
 
@@ -72,6 +74,9 @@ fuzz: setup
 
 check-contract: build
 	@scripts/check-contract.sh
+
+bench: setup
+	@scripts/bench.sh
 
 bench-serve: setup
 	@scripts/bench-serve.sh

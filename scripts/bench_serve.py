@@ -93,8 +93,10 @@ def server(command, url, env=None, cwd=None):
 
 
 def milliseconds(text):
-    value, unit = re.fullmatch(r"([0-9.]+)(us|ms|s)", text).groups()
-    return float(value) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
+    found = re.fullmatch(r"([0-9.]+)(us|ms|s|m)", text)
+    if not found:
+        sys.exit(f"wrk tells of {text!r} as a time")
+    return float(found.group(1)) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}[found.group(2)]
 
 
 def wrk(base, path):

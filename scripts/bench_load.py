@@ -1,0 +1,315 @@
+"""Measures loads of TPC-H tables into one Postgres; see bench.sh, which calls it.
+
+Every round measures all of them, one after the other, after a CHECKPOINT: the limit (COPY of a file that is in Postgres' binary form
+already, by the server itself, and the primary key), the peers (their load, and the primary key), and Lakegate (its whole sync: read,
+copy, index, analyze, verify, publish).
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import platform
+import pwd
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+import psycopg
+
+WORK = pathlib.Path(sys.argv[1])
+HERE = pathlib.Path(__file__).parent
+REPORT = HERE.parent / "docs" / "benchmarks"
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
+SCALE = os.environ.get("SCALE", "1")
+PEERS = [peer for peer in os.environ["PEERS"].split() if peer != "none"]
+LAKEGATE = os.environ["LAKEGATE"]
+
+KEYS = {"lineitem": ["l_orderkey", "l_linenumber"], "orders": ["o_orderkey"]}
+# Who is asked to load what: those that take minutes for the large table load the small one.
+LOADED_BY = {"lineitem": ["duckdb", "pgpq", "adbc"], "orders": ["duckdb", "dlt", "sling", "spark"]}
+NAMES = {
+    "duckdb": "DuckDB, postgres extension, + PK",
+    "pgpq": "pgpq + psycopg, + PK",
+    "adbc": "ADBC ingest, + PK",
+    "dlt": "dlt, CSV files (no PK)",
+    "sling": "Sling, from CSV (no PK)",
+    "spark": "Spark local[2], JDBC (no PK)",
+}
+TABLE_OF = {"dlt": "dlt_bench.{}", "sling": "public.sling_{}", "spark": "public.spark_{}"}
+
+SETTINGS = {
+    "shared_buffers": "2GB",
+    "maintenance_work_mem": "1GB",
+    "max_wal_size": "8GB",
+    "checkpoint_timeout": "30min",
+    "wal_level": "replica",
+    "fsync": "on",
+}
+
+
+def run(*command, **options):
+    done = subprocess.run([str(part) for part in command], text=True, capture_output=True, **options)
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def as_server(*command):
+    """As the account that Postgres runs under: it refuses to run as root."""
+    if os.geteuid() == 0:
+        return ["runuser", "-u", "postgres", "--", *command]
+    return list(command)
+
+
+@contextlib.contextmanager
+def postgres():
+    """A cluster of its own, until the end of the block; how to reach it."""
+    binaries = max(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    folder = pathlib.Path("/var/tmp") / f"lakegate-bench-{os.getpid()}"
+    folder.mkdir()
+    if os.geteuid() == 0:
+        account = pwd.getpwnam("postgres")
+        os.chown(folder, account.pw_uid, account.pw_gid)
+    data, port = folder / "data", free_port()
+    run(*as_server(binaries / "initdb", "-D", data, "-U", "bench", "-A", "trust", "--locale=C.UTF-8", "-E", "UTF8"), cwd="/")
+    settings = {**SETTINGS, "port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": folder}
+    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    run(*as_server(binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"), cwd="/")
+    reach = {"PGHOST": str(folder), "PGPORT": str(port), "PGUSER": "bench", "PGDATABASE": "postgres"}
+    try:
+        yield {**reach, "folder": folder, "version": run(binaries / "postgres", "--version").strip()}
+    finally:
+        run(*as_server(binaries / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop"), cwd="/")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Database:
+    def __init__(self, reach):
+        self.reach = {name: reach[name] for name in ("PGHOST", "PGPORT", "PGUSER", "PGDATABASE")}
+
+    def connect(self):
+        reach = self.reach
+        text = f"host={reach['PGHOST']} port={reach['PGPORT']} user={reach['PGUSER']} dbname={reach['PGDATABASE']}"
+        return psycopg.connect(text, autocommit=True)
+
+    def execute(self, *statements):
+        with self.connect() as session:
+            for statement in statements:
+                result = session.execute(statement)
+            return result.fetchall() if result.description else None
+
+
+def make_data(database):
+    """The tables in files, see bench_data.py, and as empty tables in Postgres. A process of its own makes them: what is measured
+    here begins with the memory of this one."""
+    folder = WORK / f"sf{SCALE}"
+    columns = json.loads(run(sys.executable, HERE / "bench_data.py", folder, SCALE, *KEYS))
+    for table in KEYS:
+        database.execute(f"DROP TABLE IF EXISTS {table}", f"CREATE TABLE {table} ({columns[table]})")
+    return folder
+
+
+def project(folder):
+    """A project of Lakegate with the tables as pipelines."""
+    home = WORK / "project"
+    (home / "pipelines").mkdir(parents=True, exist_ok=True)
+    (home / "lakegate.yaml").write_text("postgres: ${BENCH_POSTGRES}\n")
+    for table, key in KEYS.items():
+        text = f"source: {folder}/delta/{table}\nprimary_key: [{', '.join(key)}]\n"
+        (home / "pipelines" / f"{table}.yaml").write_text(text)
+    return home
+
+
+def measured(*command, env=None):
+    """Seconds, peak MiB and CPU seconds of a process and its children."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    began = time.monotonic()
+    child = subprocess.Popen(
+        [str(part) for part in command], env={**os.environ, **(env or {})}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    output = child.stdout.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    seconds = time.monotonic() - began
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise RuntimeError(f"{command} failed:\n{output[-2000:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, usage.ru_maxrss / 1024, cpu
+
+
+class Bench:
+    def __init__(self, database, server, folder):
+        self.database, self.server, self.folder, self.home = database, server, folder, project(folder)
+        self.environment = {**database.reach, "BENCH_POSTGRES": self.url()}
+        self.results, self.failed = {}, {}
+
+    def url(self):
+        reach = self.database.reach
+        return f"postgres://{reach['PGUSER']}@/{reach['PGDATABASE']}?host={reach['PGHOST']}&port={reach['PGPORT']}"
+
+    def note(self, table, who, result):
+        self.results.setdefault((table, who), []).append(result)
+        print(f"{table}, {who}: {result[0]:.2f} s, {result[1]:.0f} MiB, {result[2]:.1f} s CPU", file=sys.stderr)
+
+    def primary_key(self, table, of):
+        self.database.execute(f"ALTER TABLE {table} ADD PRIMARY KEY ({', '.join(KEYS[of])})")
+
+    def empty(self, table, persistence=""):
+        """A table `loaded` without rows."""
+        columns = f"(LIKE {table} INCLUDING DEFAULTS)"
+        self.database.execute("DROP TABLE IF EXISTS loaded", f"CREATE {persistence} TABLE loaded {columns}", "CHECKPOINT")
+
+    def lakegate(self, table):
+        self.database.execute("CHECKPOINT")
+        sync = [LAKEGATE, "--project", self.home, "sync", table, "--full", "--output", "json"]
+        self.note(table, "Lakegate, the whole sync", measured(*sync, env=self.environment))
+
+    def encode(self, table):
+        """Writes the table's rows as Postgres writes them in binary, in one file and in two."""
+        generation = self.database.execute(
+            f"SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'lakegate_data' "
+            f"AND relkind = 'r' AND relname LIKE '{table}\\_\\_g%' ORDER BY c.oid DESC LIMIT 1"
+        )[0][0]
+        columns = ", ".join(
+            row[0]
+            for row in self.database.execute(
+                f"SELECT attname FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attnum > 0 ORDER BY attnum"
+            )
+        )
+        rows = f"SELECT {columns} FROM lakegate_data.{generation}"
+        half = self.database.execute(f"SELECT relpages / 2 FROM pg_class WHERE oid = 'lakegate_data.{generation}'::regclass")[0][0]
+        parts = {"whole": "", "first": f" WHERE ctid < '({half},0)'", "second": f" WHERE ctid >= '({half},0)'"}
+        for part, condition in parts.items():
+            self.database.execute(f"COPY ({rows}{condition}) TO '{self.server['folder']}/{table}.{part}' (FORMAT binary)")
+
+    def limit(self, table, streams, persistence):
+        self.empty(table, persistence)
+        began = time.monotonic()
+        parts = ["whole"] if streams == 1 else ["first", "second"]
+        copies = [f"COPY loaded FROM '{self.server['folder']}/{table}.{part}' (FORMAT binary)" for part in parts]
+        environment = {**os.environ, **self.database.reach}
+        children = [subprocess.Popen(["psql", "-q", "-c", copy], env=environment) for copy in copies]
+        if any(child.wait() for child in children):
+            raise RuntimeError("COPY failed")
+        self.primary_key("loaded", table)
+        words = f"the limit: encoded bytes, {streams} stream{'s' if streams > 1 else ''}{', unlogged' if persistence else ''}, + PK"
+        self.note(table, words, (time.monotonic() - began, 0, 0))
+
+    def peer(self, peer, table):
+        if (peer, table) in self.failed:
+            return
+        self.empty(table)
+        target = TABLE_OF.get(peer, "loaded").format(table)
+        if target != "loaded":
+            self.database.execute(f"DROP TABLE IF EXISTS {target}", "CHECKPOINT")
+        load = [sys.executable, HERE / "bench_peers.py", peer, table if target != "loaded" else "loaded"]
+        try:
+            result = measured(*load, self.folder / f"{table}.parquet", self.folder / f"{table}.csv", env=self.environment)
+            began = time.monotonic()
+            if target == "loaded":
+                self.primary_key("loaded", table)
+            loaded, rows = (self.database.execute(f"SELECT count(*) FROM {name}")[0][0] for name in (target, f"lake.{table}"))
+            if loaded != rows:
+                raise RuntimeError(f"{peer} loaded {loaded} rows of {rows}")
+            self.note(table, NAMES[peer], (result[0] + time.monotonic() - began, *result[1:]))
+        except RuntimeError as error:
+            print(f"{peer} is left out: {error}", file=sys.stderr)
+            self.failed[(peer, table)] = str(error).strip().splitlines()[-1][:200]
+
+    def round(self):
+        for table in KEYS:
+            self.lakegate(table)
+            if not (pathlib.Path(self.server["folder"]) / f"{table}.second").exists():
+                self.encode(table)
+            if table == "lineitem":
+                for streams in (1, 2):
+                    for persistence in ("", "UNLOGGED"):
+                        self.limit(table, streams, persistence)
+            for peer in (peer for peer in LOADED_BY[table] if peer in PEERS):
+                self.peer(peer, table)
+        # What is kept for a rollback would fill the disk.
+        self.database.execute("DROP TABLE IF EXISTS loaded")
+
+
+def report(bench, versions):
+    REPORT.mkdir(parents=True, exist_ok=True)
+    rows = {key: [statistics.median(values) for values in zip(*results)] for key, results in bench.results.items()}
+    lines = ["# Loads, measured", "", "By `make bench`; how is in `scripts/bench_load.py`.", ""]
+    lines += [f"- {line}" for line in versions]
+    for table in KEYS:
+        own = rows[(table, "Lakegate, the whole sync")][0]
+        lines += ["", f"## `{table}`", "", "| who | seconds | Lakegate takes | peak MiB | CPU s of the client |", "|---|---|---|---|---|"]
+        for (of, who), (seconds, mebibytes, cpu) in sorted(rows.items(), key=lambda row: row[1][0]):
+            if of == table:
+                client = f"{mebibytes:.0f} | {cpu:.1f}" if mebibytes else "| "
+                lines.append(f"| {who} | {seconds:.2f} | {own / seconds:.2f} of it | {client} |")
+    if bench.failed:
+        lines += ["", "Left out:", ""]
+        lines += [f"- {NAMES[peer]} of `{table}`: {why}" for (peer, table), why in bench.failed.items()]
+    (REPORT / "load.md").write_text("\n".join(lines) + "\n\n![Seconds of each load](load.svg)\n")
+    (REPORT / "load.svg").write_text(chart(rows))
+    print((REPORT / "load.md").read_text())
+
+
+def chart(rows):
+    """Bars of seconds."""
+    bars, y = [], 20
+    longest = max(seconds for seconds, *_ in rows.values())
+    for table in KEYS:
+        bars.append(f'<text x="10" y="{y}" font-weight="bold">{table}</text>')
+        y += 10
+        for (of, who), (seconds, *_) in sorted(rows.items(), key=lambda row: row[1][0]):
+            if of == table:
+                colour = "#0b7285" if who.startswith("Lakegate") else "#adb5bd" if who.startswith("the limit") else "#868e96"
+                width = seconds / longest * 400
+                bars.append(f'<text x="300" y="{y + 12}" text-anchor="end">{who.replace("&", "&amp;")}</text>')
+                bars.append(f'<rect x="308" y="{y}" width="{width:.1f}" height="16" fill="{colour}"/>')
+                bars.append(f'<text x="{314 + width:.1f}" y="{y + 12}">{seconds:.2f} s</text>')
+                y += 22
+        y += 24
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="780" height="{y}" font-family="sans-serif" font-size="12">'
+    return head + '<rect width="100%" height="100%" fill="white"/>' + "".join(bars) + "</svg>\n"
+
+
+def versions(server):
+    packages = {"duckdb": "duckdb", "pgpq": "pgpq", "adbc": "adbc-driver-postgresql", "dlt": "dlt", "sling": "sling", "spark": "pyspark"}
+    import importlib.metadata as metadata
+
+    known = []
+    for peer in PEERS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            known.append(f"{packages[peer]} {metadata.version(packages[peer])}")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
+    settings = ", ".join(f"`{name} = {value}`" for name, value in SETTINGS.items())
+    return [
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} processors ({model}), {memory:.0f} GiB; all on this machine",
+        f"{run(LAKEGATE, '--version').strip()}; {server['version']} with {settings}",
+        f"{', '.join(known) or 'no peers'}",
+        f"TPC-H at scale {SCALE}: Lakegate reads Delta, the others Parquet or CSV of the same rows; medians of {ROUNDS} rounds",
+    ]
+
+
+def main():
+    with postgres() as server:
+        database = Database(server)
+        bench = Bench(database, server, make_data(database))
+        for _ in range(ROUNDS):
+            bench.round()
+        report(bench, versions(server))
+
+
+if __name__ == "__main__":
+    main()
