@@ -26,7 +26,8 @@ for peer in $peers; do
         pgpq) pip pgpq ;;
         adbc) pip adbc-driver-postgresql ;;
         dlt) pip "dlt[postgres]" ;;
-        sling) pip sling ;;
+        # The package `sling` fetches its binary from elsewhere than PyPI.
+        sling) pip sling-linux-amd64 ;;
         spark)
             pip pyspark
             if ! command -v java >/dev/null || [ ! -e /usr/share/java/postgresql.jar ]; then

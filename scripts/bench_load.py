@@ -38,7 +38,7 @@ NAMES = {
     "adbc": "ADBC ingest, + PK",
     "dlt": "dlt, CSV files (no PK)",
     "sling": "Sling, from CSV (no PK)",
-    "spark": "Spark local[2], JDBC (no PK)",
+    "spark": "Spark local[2], JDBC (no PK); its JVM is not counted",
 }
 TABLE_OF = {"dlt": "dlt_bench.{}", "sling": "public.sling_{}", "spark": "public.spark_{}"}
 
@@ -132,7 +132,7 @@ def project(folder):
 
 
 def measured(*command, env=None):
-    """Seconds, peak MiB and CPU seconds of a process and its children."""
+    """Seconds of a process, its own peak MiB, and CPU seconds of it and of the children that it waited for."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.monotonic()
     child = subprocess.Popen(
@@ -284,7 +284,7 @@ def chart(rows):
 
 
 def versions(server):
-    packages = {"duckdb": "duckdb", "pgpq": "pgpq", "adbc": "adbc-driver-postgresql", "dlt": "dlt", "sling": "sling", "spark": "pyspark"}
+    packages = {"duckdb": "duckdb", "pgpq": "pgpq", "adbc": "adbc-driver-postgresql", "dlt": "dlt", "sling": "sling-linux-amd64", "spark": "pyspark"}
     import importlib.metadata as metadata
 
     known = []
