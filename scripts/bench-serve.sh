@@ -17,9 +17,7 @@ cargo build --release --quiet --manifest-path benches/constant-body/Cargo.toml -
 has() { command -v "$1" >/dev/null 2>&1; }
 has wrk || apt-get install -y -qq wrk >/dev/null
 has pgbench || apt-get install -y -qq postgresql-contrib >/dev/null
-if [ ! -x "$work/venv/bin/python" ]; then
-    python3 -m venv "$work/venv" || { apt-get install -y -qq python3-venv >/dev/null && python3 -m venv "$work/venv"; }
-fi
+. scripts/venv.sh
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check "tpchgen-cli>=4" fastapi uvicorn uvloop httptools asyncpg
 
 export LAKEGATE="$LAKEGATE_TEST_BINARY" CONSTANT_BODY="$work/target/release/constant-body"

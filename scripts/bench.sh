@@ -14,10 +14,7 @@ cd "$(dirname "$0")/.."
 target="$(cd "${CARGO_TARGET_DIR:-target}" && pwd)"
 work="$target/bench/load"
 mkdir -p "$work"
-
-if [ ! -x "$work/venv/bin/python" ]; then
-    python3 -m venv "$work/venv" || { apt-get install -y -qq python3-venv >/dev/null && python3 -m venv "$work/venv"; }
-fi
+. scripts/venv.sh
 pip() { "$work/venv/bin/pip" install --quiet --disable-pip-version-check "$@" || echo "cannot be installed: $*" >&2; }
 pip "duckdb>=1.5,<1.6" duckdb-extensions duckdb-extension-tpch duckdb-extension-postgres-scanner "psycopg[binary]" pyarrow deltalake
 peers="${PEERS:-duckdb pgpq adbc dlt sling spark}"

@@ -42,14 +42,13 @@ def pgpq(table, parquet, _csv):
 
 def adbc(table, parquet, _csv):
     import adbc_driver_postgresql.dbapi as dbapi
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(parquet)
-    reader = pq.ParquetFile(parquet).iter_batches(batch_size=65_536)
-    import pyarrow as pa
-
+    rows = pa.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches(batch_size=65_536))
     with dbapi.connect(URL) as session, session.cursor() as cursor:
-        cursor.adbc_ingest(table, pa.RecordBatchReader.from_batches(file.schema_arrow, reader), mode="append")
+        cursor.adbc_ingest(table, rows, mode="append")
         session.commit()
 
 

@@ -20,7 +20,7 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::runtime::Handle;
 
 use super::{Event, Observer};
-use crate::domain::{Code, Error, Result, TableName};
+use crate::domain::{Code, Error, Result, RunOutcome, TableName};
 
 /// How long the end waits until the last spans are sent.
 const LAST_SPANS: Duration = Duration::from_secs(3);
@@ -92,7 +92,7 @@ impl Traces {
     }
 }
 
-/// A span of a part of what is being done here, where that is traced; it ends when it is dropped.
+/// A span of the wait for Postgres in what is being done here, where that is traced; it ends when it is dropped.
 #[must_use]
 pub fn part(name: &'static str) -> Option<BoxedSpan> {
     if !get_active_span(|span| span.is_recording()) {
@@ -181,10 +181,22 @@ impl Run {
         Run { context: Context::new().with_span(span), stage: None }
     }
 
-    fn enter(&mut self, stage: super::Stage) {
-        // The stage before it ends first.
-        self.stage = None;
-        self.stage = Some(global::tracer(SCOPE).start_with_context(stage.as_str(), &self.context));
+    /// What happens between its begin and its end.
+    fn hear(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Planned { mode, reason } => self.note([
+                KeyValue::new("lakegate.mode", mode.as_str()),
+                KeyValue::new("lakegate.reason", (*reason).to_owned()),
+            ]),
+            Event::Entered(stage) => {
+                // The stage before it ends first.
+                self.stage = None;
+                self.stage = Some(global::tracer(SCOPE).start_with_context(stage.as_str(), &self.context));
+            }
+            Event::Waiting { blockers, .. } => self.tell("the publish waits for its lock", (*blockers).to_owned()),
+            Event::Warning(text) => self.tell("warning", (*text).to_owned()),
+            _ => {}
+        }
     }
 
     fn note(&self, attributes: impl IntoIterator<Item = KeyValue>) {
@@ -193,6 +205,16 @@ impl Run {
 
     fn tell(&self, what: &'static str, detail: String) {
         self.context.span().add_event(what, vec![KeyValue::new("detail", detail)]);
+    }
+
+    fn finish(mut self, outcome: &RunOutcome) {
+        self.stage = None;
+        self.note([
+            KeyValue::new("lakegate.state", outcome.state.as_str()),
+            KeyValue::new("lakegate.rows.inserted", outcome.rows.inserted as i64),
+            KeyValue::new("lakegate.rows.updated", outcome.rows.updated as i64),
+            KeyValue::new("lakegate.rows.deleted", outcome.rows.deleted as i64),
+        ]);
     }
 
     fn fail(mut self, error: &Error) {
@@ -208,37 +230,13 @@ impl Run {
 impl Observer for RunTraces {
     fn observe(&self, pipeline: &TableName, event: &Event<'_>) {
         let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Event::RunStarted { run } = event {
-            runs.insert(pipeline.clone(), Run::begin(pipeline, *run));
-            return;
-        }
-        if let Event::Failed(error) | Event::Retrying { error, .. } = event {
-            if let Some(run) = runs.remove(pipeline) {
-                run.fail(error);
-            }
-            return;
-        }
-        if let Event::Finished(outcome) = event {
-            let Some(mut run) = runs.remove(pipeline) else { return };
-            run.stage = None;
-            run.note([
-                KeyValue::new("lakegate.state", outcome.state.as_str()),
-                KeyValue::new("lakegate.rows.inserted", outcome.rows.inserted as i64),
-                KeyValue::new("lakegate.rows.updated", outcome.rows.updated as i64),
-                KeyValue::new("lakegate.rows.deleted", outcome.rows.deleted as i64),
-            ]);
-            return;
-        }
-        let Some(run) = runs.get_mut(pipeline) else { return };
         match event {
-            Event::Planned { mode, reason } => run.note([
-                KeyValue::new("lakegate.mode", mode.as_str()),
-                KeyValue::new("lakegate.reason", (*reason).to_owned()),
-            ]),
-            Event::Entered(stage) => run.enter(*stage),
-            Event::Waiting { blockers, .. } => run.tell("the publish waits for its lock", (*blockers).to_owned()),
-            Event::Warning(text) => run.tell("warning", (*text).to_owned()),
-            _ => {}
+            Event::RunStarted { run } => _ = runs.insert(pipeline.clone(), Run::begin(pipeline, *run)),
+            Event::Failed(error) | Event::Retrying { error, .. } => {
+                _ = runs.remove(pipeline).map(|run| run.fail(error))
+            }
+            Event::Finished(outcome) => _ = runs.remove(pipeline).map(|run| run.finish(outcome)),
+            _ => _ = runs.get_mut(pipeline).map(|run| run.hear(event)),
         }
     }
 }

@@ -154,7 +154,8 @@ impl Queue {
         if is_first {
             lines.turns.push_back(table.serial);
         }
-        // One connection looks at a line that is new; it is told again when the line has grown worth it.
+        // One connection looks at a line that is new; it is told again when the line has grown worth it. The one that has rested
+        // for the shortest time is still warm, in Postgres too.
         if is_free || is_first || waiting % WORTH == 0 {
             self.arrived.notify_last();
         }
