@@ -1,5 +1,6 @@
 //! What stands before the router: requests for rows by whole keys, which are most of all, are answered here. Where what is asked
-//! for is at hand, that takes no future and no routing; all else goes on to the routes.
+//! for is at hand, that takes no future and no routing; where it is not, the key joins the queue at once, and what waits is small.
+//! All else goes on to the routes.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -10,17 +11,18 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::Method;
+use axum::http::request::Parts;
 use axum::response::Response;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Either};
 use tower::Service;
 
-use super::accept::Encoding;
-use super::compress::MIN_BYTES;
 use super::metrics::Operation;
-use super::reader::Reader;
+use super::reader::{Answer, Known, Reader};
 use super::reply;
-use super::router::{ROOT, counted, note_caller, question, rows};
+use super::request::Question;
+use super::router::{ROOT, counted, note_caller, question, rows, rows_of};
+use crate::domain::Caller;
 use crate::http::{Gate, Passed};
 
 /// Answers what it can and routes the rest.
@@ -56,9 +58,15 @@ impl Service<Request> for Front {
             Ok(passed) => passed,
             Err(refusal) => return Either::Left(ready(Ok(*refusal))),
         };
-        match at_hand(&self.reader, &request) {
-            Some(response) => Either::Left(ready(Ok(passed.mark(response)))),
-            None => Either::Right(asked(Arc::clone(&self.reader), request, passed).boxed()),
+        let (head, _) = request.into_parts();
+        let began = Instant::now();
+        match at_once(&self.reader, &head, began) {
+            AtOnce::Answer(response) => Either::Left(ready(Ok(passed.mark(response)))),
+            AtOnce::Known(caller, known) => {
+                let reader = Arc::clone(&self.reader);
+                Either::Right(known_later(reader, head, passed, began, caller, known).boxed())
+            }
+            AtOnce::Nothing => Either::Right(asked(Arc::clone(&self.reader), head, passed, began).boxed()),
         }
     }
 }
@@ -69,22 +77,66 @@ fn names_a_key(path: &str) -> bool {
     parts.is_some_and(|(_, key)| !key.is_empty() && key != "_batch")
 }
 
-/// The answer that needs nobody else.
-fn at_hand(reader: &Reader, request: &Request) -> Option<Response> {
-    let began = Instant::now();
-    let headers = request.headers();
-    let caller = reader.admit(headers).ok()?;
-    let (path, query) = (request.uri().path().strip_prefix(ROOT)?, request.uri().query());
-    // What is compressed takes its time.
-    let most = if Encoding::of(headers).is_some() { MIN_BYTES } else { usize::MAX };
-    let answer = reader.at_hand(&question(path, query, headers).ok()?, &caller, most)?;
-    let table = answer.table.clone();
-    let response = reply::at_once(answer, headers, reader.unsent());
-    note_caller(&caller, request.extensions());
-    Some(counted(response, table.as_deref(), Operation::Row, began, request.extensions()))
+/// What becomes of a request at once.
+enum AtOnce {
+    /// The answer needs nobody else.
+    Answer(Response),
+    /// The row is on its way, or the answer takes its time to be compressed.
+    Known(Arc<Caller>, Known),
+    /// It has to be asked as usual.
+    Nothing,
 }
 
-async fn asked(reader: Arc<Reader>, request: Request, passed: Passed) -> Result<Response, Infallible> {
-    let (head, _) = request.into_parts();
-    Ok(passed.mark(rows(&reader, &head).await))
+fn at_once(reader: &Reader, head: &Parts, began: Instant) -> AtOnce {
+    let Some((caller, question)) = usual(reader, head) else { return AtOnce::Nothing };
+    match reader.at_once(question, &caller) {
+        Some(Known::Answer(answer)) if reply::encoding_of(&answer, &head.headers).is_none() => {
+            AtOnce::Answer(answered(reader, answer, &caller, head, began))
+        }
+        Some(known) => AtOnce::Known(caller, known),
+        None => AtOnce::Nothing,
+    }
+}
+
+/// Who asks what, where there is nothing wrong with it.
+fn usual(reader: &Reader, head: &Parts) -> Option<(Arc<Caller>, Question)> {
+    let caller = reader.admit(&head.headers).ok()?;
+    let path = head.uri.path().strip_prefix(ROOT)?;
+    Some((caller, question(path, head.uri.query(), &head.headers).ok()?))
+}
+
+fn answered(reader: &Reader, answer: Answer, caller: &Caller, head: &Parts, began: Instant) -> Response {
+    let table = answer.table.clone();
+    let response = reply::at_once(answer, &head.headers, reader.unsent());
+    note_caller(caller, &head.extensions);
+    counted(response, table.as_deref(), Operation::Row, began, &head.extensions)
+}
+
+/// The answer once the row is there.
+async fn known_later(
+    reader: Arc<Reader>,
+    head: Parts,
+    passed: Passed,
+    began: Instant,
+    caller: Arc<Caller>,
+    known: Known,
+) -> Result<Response, Infallible> {
+    let answer = match known {
+        Known::Answer(answer) => answer,
+        Known::Joined(row) => match reader.joined(row, &caller, began).await {
+            Some(answer) => answer,
+            // Something else was published meanwhile. Boxed, since it is rare and large.
+            None => return Box::pin(asked(reader, head, passed, began)).await,
+        },
+    };
+    if reply::encoding_of(&answer, &head.headers).is_none() {
+        return Ok(passed.mark(answered(&reader, answer, &caller, &head, began)));
+    }
+    note_caller(&caller, &head.extensions);
+    let response = Box::pin(rows_of(&reader, answer, Operation::Row, &head, began)).await;
+    Ok(passed.mark(response))
+}
+
+async fn asked(reader: Arc<Reader>, head: Parts, passed: Passed, began: Instant) -> Result<Response, Infallible> {
+    Ok(passed.mark(rows(&reader, &head, began).await))
 }

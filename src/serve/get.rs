@@ -1,6 +1,7 @@
 //! What the command line asks without a server: `get` and `schema openapi`.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -32,7 +33,7 @@ pub async fn lookup_once(
     let doorkeeper = Arc::new(Doorkeeper::of_operator());
     let reader = Reader::start(connector, schemas, &limits, &ReadMetrics::default(), doorkeeper, &[Handle::current()])?;
     reader
-        .answer(Asked::One(question), Asker { caller: &Caller::operator(), peer: None })
+        .answer(Asked::One(question), Asker { caller: &Caller::operator(), peer: None }, Instant::now())
         .await
         .body
         .map(|body| body.bytes)

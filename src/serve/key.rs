@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use sha2::{Digest as _, Sha256};
+use smallvec::{SmallVec, smallvec};
 use uuid::Uuid;
 
 use super::{calendar, numeric};
@@ -77,7 +78,10 @@ impl Part<'_> {
 /// A key or the first parts of one: each part as its length (big-endian `u32`) and its canonical Postgres binary value,
 /// which is also how the elements of a binary array stand on the wire.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(super) struct Key(Vec<u8>);
+pub(super) struct Key(KeyBytes);
+
+/// Bytes that need no memory of their own as long as they are those of a usual key: two numbers, or a UUID.
+type KeyBytes = SmallVec<[u8; 24]>;
 
 impl Key {
     /// Reads the parts of a path (percent-decoded) or of `key=` parameters; fewer parts than columns make a prefix.
@@ -118,7 +122,7 @@ impl Key {
     /// Takes over bytes that [`Key::as_bytes`] gave earlier and a client kept, for exactly these columns. `None` when
     /// they are not a key of them.
     pub(super) fn from_bytes(columns: &[KeyColumn], bytes: &[u8]) -> Option<Self> {
-        let key = Key(bytes.to_vec());
+        let key = Key(KeyBytes::from_slice(bytes));
         let mut left = bytes.len();
         let mut columns = columns.iter();
         for part in key.parts() {
@@ -169,25 +173,25 @@ impl Key {
     }
 }
 
-fn parse_part(ty: ScalarType, part: &[u8]) -> Option<Vec<u8>> {
+fn parse_part(ty: ScalarType, part: &[u8]) -> Option<KeyBytes> {
     let text = || std::str::from_utf8(part).ok();
     Some(match ty {
         ScalarType::Boolean => match part {
-            b"true" => vec![1],
-            b"false" => vec![0],
+            b"true" => smallvec![1],
+            b"false" => smallvec![0],
             _ => return None,
         },
-        ScalarType::Int16 => text()?.parse::<i16>().ok()?.to_be_bytes().to_vec(),
-        ScalarType::Int32 => text()?.parse::<i32>().ok()?.to_be_bytes().to_vec(),
-        ScalarType::Int64 => text()?.parse::<i64>().ok()?.to_be_bytes().to_vec(),
-        ScalarType::Numeric { .. } => numeric::parse(text()?)?,
-        ScalarType::Text => text().filter(|text| !text.contains('\0'))?.as_bytes().to_vec(),
-        ScalarType::Bytea => BASE64URL.decode(part).ok()?,
-        ScalarType::Date => calendar::parse_date(text()?)?.to_be_bytes().to_vec(),
-        ScalarType::Time => calendar::parse_time(text()?)?.to_be_bytes().to_vec(),
-        ScalarType::Timestamp => calendar::parse_timestamp(text()?)?.to_be_bytes().to_vec(),
-        ScalarType::Timestamptz => calendar::parse_timestamptz(text()?)?.to_be_bytes().to_vec(),
-        ScalarType::Uuid => Uuid::try_parse(text()?).ok()?.into_bytes().to_vec(),
+        ScalarType::Int16 => KeyBytes::from_slice(&text()?.parse::<i16>().ok()?.to_be_bytes()),
+        ScalarType::Int32 => KeyBytes::from_slice(&text()?.parse::<i32>().ok()?.to_be_bytes()),
+        ScalarType::Int64 => KeyBytes::from_slice(&text()?.parse::<i64>().ok()?.to_be_bytes()),
+        ScalarType::Numeric { .. } => numeric::parse(text()?)?.into(),
+        ScalarType::Text => KeyBytes::from_slice(text().filter(|text| !text.contains('\0'))?.as_bytes()),
+        ScalarType::Bytea => BASE64URL.decode(part).ok()?.into(),
+        ScalarType::Date => KeyBytes::from_slice(&calendar::parse_date(text()?)?.to_be_bytes()),
+        ScalarType::Time => KeyBytes::from_slice(&calendar::parse_time(text()?)?.to_be_bytes()),
+        ScalarType::Timestamp => KeyBytes::from_slice(&calendar::parse_timestamp(text()?)?.to_be_bytes()),
+        ScalarType::Timestamptz => KeyBytes::from_slice(&calendar::parse_timestamptz(text()?)?.to_be_bytes()),
+        ScalarType::Uuid => KeyBytes::from_slice(&Uuid::try_parse(text()?).ok()?.into_bytes()),
         ScalarType::Float32 | ScalarType::Float64 | ScalarType::Interval => return None,
     })
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::{StreamExt as _, pin_mut};
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::Statement;
@@ -96,10 +97,28 @@ impl Lookups {
     /// # Errors
     /// [`Unanswered`]. It says nothing about how long the answer may take: that is the affair of whoever asks.
     pub(super) async fn ask(&self, table: &Arc<PublishedTable>, key: Key) -> Answer {
+        self.join(table, key)?.answer().await
+    }
+
+    /// Begins to ask; whoever drops what is returned is not waited for.
+    ///
+    /// # Errors
+    /// [`Code::Overloaded`].
+    pub(super) fn join(&self, table: &Arc<PublishedTable>, key: Key) -> Result<Waiting> {
         let lines = self.lines.get(Workers::here()).or(self.lines.first());
         let lines = lines.ok_or_else(|| Error::internal("lookups without a thread"))?;
-        let answer = lines.queue.join(table, key)?;
-        answer.await.unwrap_or_else(|_| Err(Unanswered::Failed(unavailable("the server is shutting down"))))
+        lines.queue.join(table, key).map(Waiting)
+    }
+}
+
+/// Somebody who waits for a row.
+#[derive(Debug)]
+pub(super) struct Waiting(oneshot::Receiver<Answer>);
+
+impl Waiting {
+    /// See [`Lookups::ask`].
+    pub(super) async fn answer(self) -> Answer {
+        self.0.await.unwrap_or_else(|_| Err(Unanswered::Failed(unavailable("the server is shutting down"))))
     }
 }
 

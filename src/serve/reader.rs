@@ -2,14 +2,16 @@
 
 mod whole;
 
+pub(super) use whole::Known;
+
 use std::fmt;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::HeaderMap;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use super::cache::Cache;
 use super::catalog::{Catalog, Found, Readiness};
@@ -54,7 +56,7 @@ pub(super) struct Reader {
     unsent: Unsent,
     page_max: u32,
     batch_keys_max: u32,
-    deadline: Duration,
+    patience: Duration,
 }
 
 /// What became of a question.
@@ -128,7 +130,7 @@ impl Reader {
             unsent: Unsent::default(),
             page_max: bounds.page_max,
             batch_keys_max: bounds.batch_keys_max,
-            deadline: limits.statement_timeout + GRACE,
+            patience: limits.statement_timeout + GRACE,
         });
         let present: Weak<dyn Present> = Arc::downgrade(&reader) as Weak<dyn Present>;
         metrics.watch(present);
@@ -197,11 +199,17 @@ impl Reader {
         }
     }
 
-    pub(super) async fn answer(&self, asked: Asked<'_>, asker: Asker<'_>) -> Answer {
-        match timeout(self.deadline, self.persist(asked, asker)).await {
+    /// The answer to somebody who began to ask at this moment.
+    pub(super) async fn answer(&self, asked: Asked<'_>, asker: Asker<'_>, began: Instant) -> Answer {
+        match timeout_at(self.deadline(began), self.persist(asked, asker)).await {
             Ok(answer) => answer,
             Err(_) => unavailable(SILENT).into(),
         }
+    }
+
+    /// Until when a question is answered.
+    fn deadline(&self, began: Instant) -> tokio::time::Instant {
+        (began + self.patience).into()
     }
 
     async fn persist(&self, asked: Asked<'_>, asker: Asker<'_>) -> Answer {

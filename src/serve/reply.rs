@@ -14,6 +14,7 @@ use super::compress::{MIN_BYTES, compress};
 use super::envelope;
 use super::rate::RATE_LIMIT;
 use super::reader::Answer;
+use super::rows;
 use super::unsent::Unsent;
 use crate::auth::challenge;
 use crate::domain::{Code, Error, Result};
@@ -32,9 +33,6 @@ const MISSING: HeaderName = HeaderName::from_static("lakegate-missing");
 /// Marks what comes from the cache while Postgres does not answer.
 pub(super) const STALE: HeaderName = HeaderName::from_static("lakegate-stale");
 
-/// Headers of an answer about a table, room for which is made at once.
-const USUAL_HEADERS: usize = 12;
-
 /// A client may keep an answer, but asks each time whether it still holds.
 pub(super) const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
@@ -48,7 +46,7 @@ pub(super) async fn tagged(answer: Answer, request: &HeaderMap, unsent: &Unsent)
     }
 }
 
-/// The same where the body is not compressed.
+/// The same where the body is not compressed, see [`encoding_of`].
 pub(super) fn at_once(answer: Answer, request: &HeaderMap, unsent: &Unsent) -> Response {
     let tagged = Tagged::of(&answer, request);
     match tagged {
@@ -82,7 +80,10 @@ impl Tagged {
         if answer.body.as_ref().is_ok_and(|body| encoding(body.bytes.len(), request).is_some()) {
             self.tag = weak(&self.tag);
         }
-        about(&mut response, answer);
+        *response.headers_mut() = about(answer);
+        if let Ok(body) = &answer.body {
+            about_body(body, response.headers_mut());
+        }
         self.put_on(response)
     }
 
@@ -125,24 +126,27 @@ pub(super) async fn untagged(mut answer: Answer, request: &HeaderMap, unsent: &U
 }
 
 /// The response whose body is made of the answer's bytes.
-fn respond(mut answer: Answer, body_of: impl FnOnce(Vec<u8>, &mut HeaderMap) -> Result<Bytes>) -> Response {
-    let mut response = Response::new(Body::empty());
-    // As many as an answer about a table usually has.
-    response.headers_mut().reserve(USUAL_HEADERS);
-    match &mut answer.body {
-        Err(error) => response = refusal(error),
-        Ok(body) => {
-            response.headers_mut().insert(CONTENT_TYPE, body.format.content_type());
-            match body_of(std::mem::take(&mut body.bytes), response.headers_mut()) {
-                Ok(bytes) => *response.body_mut() = Body::from(bytes),
-                Err(error) => {
-                    response = refusal(&error);
-                    answer.body = Err(error);
-                }
-            }
+fn respond(answer: Answer, body_of: impl FnOnce(Vec<u8>, &mut HeaderMap) -> Result<Bytes>) -> Response {
+    let mut headers = about(&answer);
+    let mut body = match answer.body {
+        Ok(body) => body,
+        Err(error) => return refusal_about(&error, headers),
+    };
+    match body_of(std::mem::take(&mut body.bytes), &mut headers) {
+        Ok(bytes) => {
+            headers.insert(CONTENT_TYPE, body.format.content_type());
+            about_body(&body, &mut headers);
+            let mut response = Response::new(Body::from(bytes));
+            *response.headers_mut() = headers;
+            response
         }
+        Err(error) => refusal_about(&error, headers),
     }
-    about(&mut response, &answer);
+}
+
+fn refusal_about(error: &Error, head: HeaderMap) -> Response {
+    let mut response = refusal(error);
+    response.headers_mut().extend(head);
     response
 }
 
@@ -155,19 +159,25 @@ async fn compressed(bytes: Vec<u8>, encoding: Encoding, unsent: &Unsent) -> Resu
     Ok((unsent.hold(small)?, Some(encoding)))
 }
 
+/// How an answer is compressed; `None` = not at all.
+pub(super) fn encoding_of(answer: &Answer, request: &HeaderMap) -> Option<Encoding> {
+    answer.body.as_ref().ok().and_then(|body| encoding(body.bytes.len(), request))
+}
+
 /// How an answer of so many bytes is compressed; `None` = not at all.
 pub(super) fn encoding(bytes: usize, request: &HeaderMap) -> Option<Encoding> {
     Encoding::of(request).filter(|_| bytes >= MIN_BYTES)
 }
 
-/// Puts on what an answer says besides its body.
-fn about(response: &mut Response, answer: &Answer) {
-    let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, REVALIDATE);
-    headers.insert(VARY, VARIES);
-    if let Some(table) = &answer.table {
-        headers.extend(table.about.iter().cloned());
-    }
+/// What every answer says, whatever it is about.
+pub(super) fn of_every_answer() -> HeaderMap {
+    HeaderMap::from_iter([(CACHE_CONTROL, REVALIDATE), (VARY, VARIES)])
+}
+
+/// What an answer says of itself and its table.
+fn about(answer: &Answer) -> HeaderMap {
+    // Copied whole, which costs much less than putting in one header after the other.
+    let mut headers = answer.table.as_ref().map_or_else(of_every_answer, |table| table.about.clone());
     if answer.stale {
         headers.insert(STALE, HeaderValue::from_static("true"));
     }
@@ -177,13 +187,16 @@ fn about(response: &mut Response, answer: &Answer) {
     if let Some(seconds) = answer.quota.retry_after {
         headers.insert(RETRY_AFTER, seconds.into());
     }
-    if let Ok(body) = &answer.body {
-        if let Some(next) = body.next.as_ref().and_then(|next| HeaderValue::from_str(next).ok()) {
-            headers.insert(NEXT, next);
-        }
-        if body.missing > 0 {
-            headers.insert(MISSING, body.missing.into());
-        }
+    headers
+}
+
+/// What an answer with rows says besides them.
+fn about_body(body: &rows::Body, headers: &mut HeaderMap) {
+    if let Some(next) = body.next.as_ref().and_then(|next| HeaderValue::from_str(next).ok()) {
+        headers.insert(NEXT, next);
+    }
+    if body.missing > 0 {
+        headers.insert(MISSING, body.missing.into());
     }
 }
 

@@ -81,13 +81,12 @@ pub(super) fn route(path: &str) -> Option<&'static str> {
 /// See [`rows`].
 async fn routed(State(reader): State<Arc<Reader>>, request: Request) -> Response {
     let (head, _) = request.into_parts();
-    rows(&reader, &head).await
+    rows(&reader, &head, Instant::now()).await
 }
 
 /// A row by its whole key, or a page by the first parts of it. The path is taken raw: an encoded `/` is data.
-pub(super) async fn rows(reader: &Reader, head: &Parts) -> Response {
+pub(super) async fn rows(reader: &Reader, head: &Parts, began: Instant) -> Response {
     let (uri, headers) = (&head.uri, &head.headers);
-    let began = Instant::now();
     let caller = match reader.admit(headers) {
         Ok(caller) => caller,
         Err(error) => return reply::refusal(&error),
@@ -97,14 +96,26 @@ pub(super) async fn rows(reader: &Reader, head: &Parts) -> Response {
     let answer = match question(path, uri.query(), headers) {
         Ok(question) => {
             let asked = Asked::One(&question);
-            let answer = reader.answer(asked, asker(&caller, &head.extensions)).await;
+            let answer = reader.answer(asked, asker(&caller, &head.extensions), began).await;
             operation = answer.table.as_deref().map_or(operation, |table| asked.operation(table));
             answer
         }
         Err(error) => refused(reader, &caller, path, error),
     };
+    rows_of(reader, answer, operation, head, began).await
+}
+
+/// The response to a request for rows.
+pub(super) async fn rows_of(
+    reader: &Reader,
+    answer: Answer,
+    operation: Operation,
+    head: &Parts,
+    began: Instant,
+) -> Response {
     let table = answer.table.clone();
-    counted(reply::tagged(answer, headers, reader.unsent()).await, table.as_deref(), operation, began, &head.extensions)
+    let response = reply::tagged(answer, &head.headers, reader.unsent()).await;
+    counted(response, table.as_deref(), operation, began, &head.extensions)
 }
 
 /// Counts an answer about a table, and notes what it is about.
@@ -143,7 +154,9 @@ async fn batch(State(reader): State<Arc<Reader>>, request: Request) -> Response 
     let answer = match reader.admit_batch() {
         // What bodies take in memory is bounded by how many are taken at a time.
         Ok(_place) => match batch_question(path, uri.query(), headers, body, reader.batch_keys_max()).await {
-            Ok(question) => reader.answer(Asked::Batch(&question), asker(&caller, &head.extensions)).await,
+            Ok(question) => {
+                reader.answer(Asked::Batch(&question), asker(&caller, &head.extensions), Instant::now()).await
+            }
             Err(error) => refused(&reader, &caller, path, error),
         },
         Err(error) => refused(&reader, &caller, path, error),

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::json::{RowJson, RowShape};
 use super::key::{Key, KeyColumn};
 use super::metrics::TableMetrics;
 use super::rate::{self, RATE_LIMIT_POLICY, Rates};
+use super::reply;
 use super::statement::{self, Query, Values};
 use super::view::{Filter, RoleView, role_views};
 use crate::domain::{
@@ -36,8 +37,8 @@ pub(super) struct PublishedTable {
     pub(super) publish_no: i64,
     /// The state of the source that it holds.
     pub(super) source_version: String,
-    /// Headers of every answer about it: version, generation, and when it was published.
-    pub(super) about: Vec<(HeaderName, HeaderValue)>,
+    /// Headers of every answer about it: version, generation, and when it was published, with those of every answer.
+    pub(super) about: HeaderMap,
     /// How long clients may keep an answer, where the policy says so.
     pub(super) cache_control: Option<HeaderValue>,
     /// All columns with what is known of them.
@@ -117,7 +118,8 @@ impl PublishedTable {
             .into_iter()
             .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_bytes(value).ok()?)));
         let limits = policy.rate_limit.and_then(rate::policy).map(|value| (RATE_LIMIT_POLICY, value));
-        let about = about.chain(told).chain(limits).collect();
+        let mut headers = reply::of_every_answer();
+        headers.extend(about.chain(told).chain(limits));
         let ttl = policy.cache_ttl.map(|seconds| HeaderValue::try_from(format!("private, max-age={seconds}")));
         let cache_control = ttl.and_then(|value| value.ok());
         let mut table = PublishedTable {
@@ -126,7 +128,7 @@ impl PublishedTable {
             generation,
             publish_no,
             source_version,
-            about,
+            about: headers,
             cache_control,
             schema,
             key,

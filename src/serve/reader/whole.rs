@@ -1,10 +1,10 @@
 //! Rows by whole keys: from the cache where it is known to hold, else from Postgres.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use super::{Answer, NO_ROW, Reader, SILENT, Told};
 use crate::domain::{Caller, Code, Error, Result};
@@ -15,7 +15,7 @@ use crate::serve::cache::{Kept, Look};
 use crate::serve::catalog::Found;
 use crate::serve::envelope::Next;
 use crate::serve::key::Key;
-use crate::serve::lookup::unavailable;
+use crate::serve::lookup::{Waiting, unavailable};
 use crate::serve::page::{MAX_BATCH_BYTES, too_many_bytes};
 use crate::serve::queue::{self, Unanswered};
 use crate::serve::rate::Quota;
@@ -32,10 +32,24 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// sends.
 const MAX_ANSWER_BYTES: usize = 2 * MAX_BATCH_BYTES;
 
+/// What is known at once of a question for a row.
+pub(in crate::serve) enum Known {
+    /// The whole answer.
+    Answer(Answer),
+    /// That the row has to be read: whoever asks waits for it.
+    Joined(JoinedRow),
+}
+
+/// A question for a row that is on its way.
+pub(in crate::serve) struct JoinedRow {
+    table: Arc<PublishedTable>,
+    question: Question,
+    row: Waiting,
+}
+
 impl Reader {
-    /// The answer to a question where it is at hand: a row that is kept and holds, with a body of fewer bytes than `most`, of a
-    /// table without limits. `None` = it has to be asked as usual.
-    pub(in crate::serve) fn at_hand(&self, question: &Question, caller: &Caller, most: usize) -> Option<Answer> {
+    /// What is known at once of a question for one row of a table without limits. `None` = it has to be asked as usual.
+    pub(in crate::serve) fn at_once(&self, question: Question, caller: &Caller) -> Option<Known> {
         let is_usual = question.limit.is_none() && question.cursor.is_none() && !question.follow;
         if !is_usual || question.max_staleness.is_some() || !question.format.is_made_of_json() || self.catalog.is_deaf()
         {
@@ -48,12 +62,42 @@ impl Reader {
         let key = Key::parse(&table.key, &question.key).ok()?;
         let view = View::of(&table, caller)?;
         let columns = view.project(&table, question.columns.as_deref()).ok()?;
-        let Look::Kept(row) = self.look(&table, &view, &key) else { return None };
-        let body = told(&table, &view, row, columns.as_deref(), question.format);
-        if body.as_ref().is_ok_and(|body| body.bytes.len() >= most) {
-            return None;
+        match self.look(&table, &view, &key) {
+            Look::Kept(row) => {
+                let body = told(&table, &view, row, columns.as_deref(), question.format);
+                table.metrics.looked(1, 0);
+                drop(columns);
+                drop(view);
+                Some(Known::Answer(Answer { table: Some(table), body, stale: false, quota: Quota::default() }))
+            }
+            Look::Ask { heard } if heard > table.publish_no => None,
+            Look::Ask { .. } => {
+                table.metrics.looked(0, 1);
+                let joined = self.lookups.join(&table, key);
+                drop(columns);
+                drop(view);
+                Some(match joined {
+                    Ok(row) => Known::Joined(JoinedRow { table, question, row }),
+                    Err(error) => Known::Answer(Answer::refusal(Some(table), error)),
+                })
+            }
         }
-        table.metrics.looked(1, 0);
+    }
+
+    /// The answer once the row is there, to somebody who began to ask at this moment. `None` = something else was published
+    /// meanwhile: it has to be asked as usual.
+    pub(in crate::serve) async fn joined(&self, joined: JoinedRow, caller: &Caller, began: Instant) -> Option<Answer> {
+        let JoinedRow { table, question, row } = joined;
+        let _part = part("ask for a row");
+        let row = match timeout_at(self.deadline(began), row.answer()).await {
+            Ok(Ok(row)) => row,
+            Ok(Err(Unanswered::Failed(error))) => return Some(Answer::refusal(Some(table), error)),
+            Ok(Err(Unanswered::Moved)) => return None,
+            Err(_) => return Some(unavailable(SILENT).into()),
+        };
+        let view = View::of(&table, caller)?;
+        let columns = view.project(&table, question.columns.as_deref()).ok()?;
+        let body = told(&table, &view, row, columns.as_deref(), question.format);
         drop(columns);
         drop(view);
         Some(Answer { table: Some(table), body, stale: false, quota: Quota::default() })
