@@ -14,7 +14,7 @@ const SAMPLE_KEYS: i64 = 5;
 
 impl Destination {
     /// The statements that index a generation, in the order in which they are begun. All run at once, the last two
-    /// (primary key, statistics) excepted.
+    /// (statistics, primary key) excepted.
     #[must_use]
     pub fn index_sql(
         &self,
@@ -34,15 +34,16 @@ impl Destination {
             ));
         }
         let key_index = quote(&generation.key_index());
+        statements.push(format!("ANALYZE {table}"));
+        // The only one for which nobody else may be reading the table: it comes when all else is done.
         statements.push(format!(
             "ALTER TABLE {table} ADD CONSTRAINT {key_index} PRIMARY KEY USING INDEX {key_index}, \
              RESET (autovacuum_enabled)"
         ));
-        statements.push(format!("ANALYZE {table}"));
         statements
     }
 
-    /// Builds all indexes, one connection each as far as `clients` go, then the primary key and the statistics.
+    /// Builds all indexes, one connection each as far as `clients` go, then the statistics and the primary key.
     ///
     /// # Errors
     /// [`Code::DuplicateKey`] with sample keys when rows share a key.

@@ -69,7 +69,7 @@ impl Engine {
         cores.min(worth_it).min(STREAMS_MAX).min(self.project.limits.connections as usize).max(1)
     }
 
-    /// Copies all rows of the source into the empty table of a generation.
+    /// Copies all rows of the source into the empty table of a generation; returns the sessions, too, which are free again.
     pub(super) async fn copy(
         &self,
         pipeline: &Pipeline,
@@ -77,7 +77,7 @@ impl Engine {
         generation: Generation,
         held: &Held,
         coverage: Coverage,
-    ) -> Result<Copied> {
+    ) -> Result<(Copied, Vec<Session>)> {
         let transform = pipeline.transform.as_deref();
         let streams = self.streams(decided.source.size().bytes);
         let reading = read(&decided.source, transform, &decided.mapping, streams, self.run_budget()).await?;
@@ -86,8 +86,14 @@ impl Engine {
         self.copy_rows(job, pipeline.on_bad_row, held).await
     }
 
-    /// Copies what is read into a table and checks every count against every other.
-    pub(super) async fn copy_rows(&self, job: CopyJob<'_>, on_bad_row: OnBadRow, held: &Held) -> Result<Copied> {
+    /// Copies what is read into a table and checks every count against every other; returns the sessions, too, which are free
+    /// again.
+    pub(super) async fn copy_rows(
+        &self,
+        job: CopyJob<'_>,
+        on_bad_row: OnBadRow,
+        held: &Held,
+    ) -> Result<(Copied, Vec<Session>)> {
         let CopyJob { pipeline, mut reading, target, coverage, rows_total } = job;
         let (rejects, writer) = Rejects::new(on_bad_row, held.run);
         let sent = Arc::new(Sent::default());
@@ -123,16 +129,17 @@ impl Engine {
         // Rejected rows that cannot be written down stop the workers, which then know nothing of the cause.
         written?;
         let checksum = first_cause(worked, &stored)?;
+        let (rows_stored, sessions) = stored?;
         let copied = Copied {
             rows_read: sent.rows_read.load(Ordering::Relaxed),
-            rows_stored: stored?,
+            rows_stored,
             rows_rejected: rejected.get(),
             bytes_read: reading.control.bytes_read(),
             bytes_copied: sent.bytes.load(Ordering::Relaxed),
             checksum,
         };
         check_counts(&copied, sent.rows.load(Ordering::Relaxed), reading.rows_expected())?;
-        Ok(copied)
+        Ok((copied, sessions))
     }
 
     /// Tells the observer how far the copy is until the returned handle is dropped.
@@ -213,11 +220,12 @@ pub(super) async fn join_workers(
     worked
 }
 
-/// Waits for all COPYs: the rows that Postgres stored, or the first failure.
-async fn finish(open: Vec<(Session, CopyStream)>) -> Result<u64> {
-    let mut rows = 0;
+/// Waits for all COPYs: the rows that Postgres stored and the sessions, or the first failure.
+async fn finish(open: Vec<(Session, CopyStream)>) -> Result<(u64, Vec<Session>)> {
+    let (mut rows, mut sessions) = (0, Vec::with_capacity(open.len()));
     let mut failure = None;
-    for (_session, stream) in open {
+    for (session, stream) in open {
+        sessions.push(session);
         match stream.finish().await {
             Ok(stored) => rows += stored,
             Err(error) => {
@@ -227,12 +235,12 @@ async fn finish(open: Vec<(Session, CopyStream)>) -> Result<u64> {
             }
         }
     }
-    failure.map_or(Ok(rows), Err)
+    failure.map_or(Ok((rows, sessions)), Err)
 }
 
 /// The checksum over all workers, or what stopped them. A worker that fails stops the others and its own COPY, and a
 /// COPY that fails stops its worker: what merely followed is not reported.
-pub(super) fn first_cause(worked: Vec<Result<Checksum>>, stored: &Result<u64>) -> Result<Checksum> {
+pub(super) fn first_cause<T>(worked: Vec<Result<Checksum>>, stored: &Result<T>) -> Result<Checksum> {
     let mut sum = Checksum::default();
     let mut followed = None;
     for result in worked {

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use tokio::join;
+
 use crate::domain::{Code, Error, Generation, Pipeline, Result, RunOutcome, TableSchema, Verify};
 use crate::encode::{Checksum, Coverage, verify_sql};
 use crate::observe::{Event, Stage};
@@ -39,7 +41,7 @@ impl Engine {
         self.observer.observe(name, &Event::Entered(Stage::Copy));
         let coverage = coverage(pipeline, decided, held.run);
         let copied = Box::pin(self.copy(pipeline, decided, generation, held, coverage)).await;
-        let copied = of_one_state(&decided.source, copied).await?;
+        let (copied, free) = of_one_state(&decided.source, copied).await?;
         outcome.seconds.copy = started.elapsed().as_secs_f64();
         outcome.rows.read = copied.rows_read;
         outcome.rows.inserted = copied.rows_stored;
@@ -48,12 +50,8 @@ impl Engine {
         outcome.bytes_copied = copied.bytes_copied;
         refuse_empty(pipeline, decided, copied.rows_stored)?;
 
-        // Compared before the indexes are built: rows that share a key are still all there.
-        let started = Instant::now();
-        self.observer.observe(name, &Event::Entered(Stage::Verify));
-        fail::fail_point!(crate::failpoint::BEFORE_VERIFY);
-        let compared = self.compare(session, pipeline, generation, schema, coverage, &copied.checksum).await;
-        if let Err(error) = compared {
+        let filled = Filled { pipeline, generation, schema, coverage, checksum: &copied.checksum };
+        if let Err(error) = self.verify_and_index(session, &free, &filled, held, outcome).await {
             let (source, mapping) = (&decided.source, &decided.mapping);
             return Err(self.name_differing_columns(error, session, pipeline, source, mapping, generation).await);
         }
@@ -62,18 +60,49 @@ impl Engine {
             Coverage::Full => 1.0,
             Coverage::Sampled { .. } => copied.checksum.hashed as f64 / copied.rows_stored.max(1) as f64,
         };
-        outcome.seconds.verify = started.elapsed().as_secs_f64();
+        Ok(())
+    }
 
+    /// Compares a table and indexes it, both at once where rows that share a key are refused: neither keeps all processors busy, and
+    /// what one has read is in Postgres' memory for the other.
+    async fn verify_and_index(
+        &self,
+        session: &Session,
+        free: &[Session],
+        filled: &Filled<'_>,
+        held: &Held,
+        outcome: &mut RunOutcome,
+    ) -> Result<()> {
+        let (reading, further) = free.split_first().unwrap_or((session, &[]));
+        let verifying = async {
+            self.verify(reading, filled, &mut outcome.seconds.verify).await?;
+            self.observer.observe(&filled.pipeline.name, &Event::Entered(Stage::Index));
+            Ok(())
+        };
+        let Some(column) = filled.pipeline.on_duplicate_key.latest_by() else {
+            let indexing = self.index(session, further, filled, held, &mut outcome.seconds.index);
+            let (verified, indexed) = join!(verifying, indexing);
+            return Result::and(verified, indexed);
+        };
+        // Until they have been compared, all rows must be there.
+        verifying.await?;
         let started = Instant::now();
-        self.observer.observe(name, &Event::Entered(Stage::Index));
-        fail::fail_point!(crate::failpoint::BEFORE_INDEX);
-        if let Some(column) = pipeline.on_duplicate_key.latest_by() {
-            let removed = self.destination.keep_latest(session, name, generation, schema, column).await?.removed;
-            outcome.rows.deduplicated = removed;
-            outcome.rows.inserted = outcome.rows.inserted.saturating_sub(removed);
-        }
-        self.index(session, pipeline, generation, schema, held).await?;
+        let (name, schema) = (&filled.pipeline.name, filled.schema);
+        let removed = self.destination.keep_latest(session, name, filled.generation, schema, column).await?.removed;
+        outcome.rows.deduplicated = removed;
+        outcome.rows.inserted = outcome.rows.inserted.saturating_sub(removed);
+        self.index(session, further, filled, held, &mut outcome.seconds.index).await?;
         outcome.seconds.index = started.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    async fn verify(&self, session: &Session, filled: &Filled<'_>, seconds: &mut f64) -> Result<()> {
+        let Filled { pipeline, generation, schema, coverage, checksum } = *filled;
+        let started = Instant::now();
+        self.observer.observe(&pipeline.name, &Event::Entered(Stage::Verify));
+        fail::fail_point!(crate::failpoint::BEFORE_VERIFY);
+        self.compare(session, pipeline, generation, schema, coverage, checksum).await?;
+        *seconds = started.elapsed().as_secs_f64();
         Ok(())
     }
 
@@ -116,24 +145,41 @@ impl Engine {
         .hint("nothing was published; please report this with the table's column types (`lakegate plan`)"))
     }
 
+    /// Builds the indexes at once, on the session, on `further` ones, and on as many more as it takes.
     async fn index(
         &self,
         session: &Session,
-        pipeline: &Pipeline,
-        generation: Generation,
-        schema: &TableSchema,
+        further: &[Session],
+        filled: &Filled<'_>,
         held: &Held,
+        seconds: &mut f64,
     ) -> Result<()> {
-        let mut further = Vec::new();
-        for _ in 0..pipeline.indexes.len().min(INDEXES_AT_ONCE - 1) {
+        let Filled { pipeline, generation, schema, .. } = *filled;
+        let started = Instant::now();
+        fail::fail_point!(crate::failpoint::BEFORE_INDEX);
+        let wanted = pipeline.indexes.len().min(INDEXES_AT_ONCE - 1);
+        let mut made = Vec::new();
+        for _ in further.len()..wanted {
             let session = self.connector.connect(Purpose::Sync, "lakegate index").await?;
             self.control.note_backends(&**held.session, &held.lease, held.run, &[session.backend_pid()]).await?;
-            further.push(session);
+            made.push(session);
         }
-        let clients: Vec<&tokio_postgres::Client> =
-            std::iter::once(&**session).chain(further.iter().map(|session| &**session)).collect();
-        self.destination.build_indexes(&clients, &pipeline.name, generation, schema, &pipeline.indexes).await
+        let sessions = std::iter::once(session).chain(further.iter().take(wanted)).chain(&made);
+        let clients: Vec<&tokio_postgres::Client> = sessions.map(|session| &**session).collect();
+        self.destination.build_indexes(&clients, &pipeline.name, generation, schema, &pipeline.indexes).await?;
+        *seconds = started.elapsed().as_secs_f64();
+        Ok(())
     }
+}
+
+/// The table of a generation once its rows are there.
+struct Filled<'a> {
+    pipeline: &'a Pipeline,
+    generation: Generation,
+    schema: &'a TableSchema,
+    coverage: Coverage,
+    /// Of what was sent.
+    checksum: &'a Checksum,
 }
 
 /// Whether all rows are compared or a sample; which sample, depends on the run's number, so that in time every row is.

@@ -64,7 +64,7 @@ impl Engine {
             let job = CopyJob { pipeline, reading, target: going, coverage: Coverage::Full, rows_total: None };
             let copied = Box::pin(self.copy_rows(job, OnBadRow::Fail, held)).await;
             // A row that can never have been stored is none that could go.
-            let copied = copied.map_err(left_out)?;
+            let (copied, _) = copied.map_err(left_out)?;
             going_keys = copied.rows_stored;
             going_sum = going_sum.map(|_| copied.checksum.sum);
             done.rows_read += copied.rows_read;
@@ -75,7 +75,7 @@ impl Engine {
         let rows_total = touched.come.count().map(|rows| rows as u64);
         let job = CopyJob { pipeline, reading, target: coming, coverage: Coverage::Full, rows_total };
         let coming = Box::pin(self.copy_rows(job, OnBadRow::Fail, held)).await;
-        let coming = coming.map_err(|error| match pipeline.on_bad_row {
+        let (coming, _) = coming.map_err(|error| match pipeline.on_bad_row {
             // Only a snapshot counts the rows that are left out.
             OnBadRow::Reject { .. } => left_out(error),
             OnBadRow::Fail => error,
