@@ -122,6 +122,9 @@ fn exit_code(error: &Error) -> ExitCode {
 }
 
 fn run(arguments: &Arguments, printer: &Printer) -> Result<(), Ended> {
+    if !matches!(arguments.command, Command::Up | Command::Serve) {
+        use_small_pages();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("lakegate")
@@ -131,6 +134,13 @@ fn run(arguments: &Arguments, printer: &Printer) -> Result<(), Ended> {
     // Blocking threads that wait for a slow store must not hold the process back once the command is done.
     runtime.shutdown_background();
     result
+}
+
+/// Has the system hand out memory in its usual small pages. The allocator asks for huge ones, which pay in a server that keeps rows;
+/// a command that is over in a second would spend a good part of it on waiting until they are found and cleared.
+fn use_small_pages() {
+    #[cfg(target_os = "linux")]
+    let _ = nix::sys::prctl::set_thp_disable(true);
 }
 
 async fn dispatch(arguments: &Arguments, printer: &Printer) -> Result<(), Ended> {
