@@ -30,6 +30,7 @@ mod incremental_transform;
 mod interrupt;
 mod lake_tables;
 mod leases;
+mod layouts;
 mod lineitem;
 mod lineitem_refresh;
 mod logins;

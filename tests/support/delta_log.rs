@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Int64Type;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use roaring::RoaringTreemap;
 use serde_json::{Value, json};
 
@@ -87,6 +87,16 @@ impl DeltaLog {
     /// In one commit: marks the rows whose number in the column is wanted as deleted, and adds a file of new rows if there are any, to
     /// the partition of these values.
     pub(crate) fn mark_and_add(&self, gone: impl Fn(i64) -> bool, new: Option<&RecordBatch>) {
+        self.mark_add_and_tell(gone, new, None);
+    }
+
+    /// The same with a file of changes: what happened to each row stands in the column `_change_type`.
+    pub(crate) fn mark_add_and_tell(
+        &self,
+        gone: impl Fn(i64) -> bool,
+        new: Option<&RecordBatch>,
+        changes: Option<&RecordBatch>,
+    ) {
         let mut actions = vec![json!({"commitInfo": {"operation": "MERGE", "timestamp": 1_700_000_000_000_i64}})];
         for (path, add) in self.files() {
             let mut marked = marks(&add);
@@ -114,6 +124,9 @@ impl DeltaLog {
         }
         if let Some(batch) = new.filter(|batch| batch.num_rows() > 0) {
             actions.push(json!({"add": self.write(batch)}));
+        }
+        if let Some(batch) = changes {
+            actions.push(json!({"cdc": self.change_file(batch)}));
         }
         self.commit(&actions);
     }
@@ -148,8 +161,12 @@ impl DeltaLog {
     /// The column of every row of a file, marked ones included.
     fn ids(&self, path: &str) -> Vec<i64> {
         let file = std::fs::File::open(self.dir.join(path)).unwrap();
-        let batches = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
-        batches
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+        let only = ProjectionMask::columns(builder.parquet_schema(), [self.column]);
+        builder
+            .with_projection(only)
+            .build()
+            .unwrap()
             .flat_map(|batch| {
                 let batch = batch.unwrap();
                 batch.column_by_name(self.column).unwrap().as_primitive::<Int64Type>().values().to_vec()

@@ -156,12 +156,24 @@ pub(crate) fn rows(rows: Range<u64>) -> RecordBatch {
     .unwrap()
 }
 
+/// Which rows an order has, by its number: none if the number is not used.
+pub(crate) fn rows_of(order: i64) -> Range<u64> {
+    let (block, place) = ((order as u64 - 1) / 32, (order as u64 - 1) % 32);
+    if place >= 8 {
+        return 0..0;
+    }
+    let (sevens, of_seven) = ((block * 8 + place) / 7, (block * 8 + place) % 7);
+    let start = sevens * LINES_OF_SEVEN_ORDERS + of_seven * (of_seven + 1) / 2;
+    start..start + of_seven + 1
+}
+
 /// The first `count` rows, in batches.
 pub(crate) fn batches(count: u64) -> impl Iterator<Item = RecordBatch> {
     batches_of(0..count)
 }
 
-fn batches_of(range: Range<u64>) -> impl Iterator<Item = RecordBatch> {
+/// These rows, in batches.
+pub(crate) fn batches_of(range: Range<u64>) -> impl Iterator<Item = RecordBatch> {
     range.clone().step_by(BATCH_ROWS as usize).map(move |start| rows(start..(start + BATCH_ROWS).min(range.end)))
 }
 

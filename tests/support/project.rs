@@ -137,7 +137,12 @@ impl ProjectFolder {
 
     /// Runs a command to its end, which must come within two minutes.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
-        let output = tokio::time::timeout(Duration::from_secs(120), self.command(arguments).output()).await;
+        self.run_within(Duration::from_secs(120), arguments).await
+    }
+
+    /// Runs a command to its end, which must come within this time.
+    pub(crate) async fn run_within(&self, patience: Duration, arguments: &[&str]) -> Ran {
+        let output = tokio::time::timeout(patience, self.command(arguments).output()).await;
         let output = output.unwrap_or_else(|_| panic!("`lakegate {}` does not end", arguments.join(" ")));
         let Output { status, stdout, stderr } = output.unwrap();
         Ran {
