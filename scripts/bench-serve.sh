@@ -5,7 +5,8 @@
 #
 #   scripts/bench-serve.sh            ROUNDS (5) and SECONDS_EACH (10) of each measurement; LAKEGATE_TEST_BINARY, see there
 #
-# Installs wrk and pgbench with apt where they are missing, and the peers from PyPI into a folder of its own.
+# Installs wrk and pgbench with apt where they are missing, and the peers from PyPI and npm into a folder of its own. ROAPI and
+# PostGraphile are left out where they cannot be had.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/release-binary.sh
@@ -19,6 +20,10 @@ has wrk || apt-get install -y -qq wrk >/dev/null
 has pgbench || apt-get install -y -qq postgresql-contrib >/dev/null
 . scripts/venv.sh
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check "tpchgen-cli>=4" fastapi uvicorn uvloop httptools asyncpg
+"$work/venv/bin/pip" install --quiet --disable-pip-version-check roapi || echo "no ROAPI" >&2
+if ! [ -x "$work/node_modules/.bin/postgraphile" ]; then
+    npm install --silent --no-audit --no-fund --prefix "$work" "postgraphile@4" || echo "no PostGraphile" >&2
+fi
 
 export LAKEGATE="$LAKEGATE_TEST_BINARY" CONSTANT_BODY="$work/target/release/constant-body"
 exec "$work/venv/bin/python" scripts/bench_serve.py "$work"

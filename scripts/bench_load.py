@@ -1,8 +1,8 @@
 """Measures loads of TPC-H tables into one Postgres; see bench.sh, which calls it.
 
 Every round measures all of them, one after the other, after a CHECKPOINT: the limit (COPY of a file that is in Postgres' binary form
-already, by the server itself, and the primary key), the peers (their load, and the primary key), and Lakegate (its whole sync: read,
-copy, index, analyze, verify, publish).
+already, by the server itself, and the primary key), the floor (the CPU time that Postgres needs whoever sends the rows), the peers (their
+load, and the primary key), and Lakegate (its whole sync: read, copy, index, analyze, verify, publish).
 """
 
 import contextlib
@@ -49,6 +49,8 @@ SETTINGS = {
     "checkpoint_timeout": "30min",
     "wal_level": "replica",
     "fsync": "on",
+    # It would clean up after one load while the next is measured.
+    "autovacuum": "off",
 }
 
 
@@ -88,7 +90,9 @@ def postgres():
     run(*as_server(binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"), cwd="/")
     reach = {"PGHOST": str(folder), "PGPORT": str(port), "PGUSER": "bench", "PGDATABASE": "postgres"}
     try:
-        yield {**reach, "folder": folder, "version": run(binaries / "postgres", "--version").strip()}
+        postmaster = int((data / "postmaster.pid").read_text().split()[0])
+        version = run(binaries / "postgres", "--version").strip()
+        yield {**reach, "folder": folder, "version": version, "postmaster": postmaster}
     finally:
         run(*as_server(binaries / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop"), cwd="/")
         shutil.rmtree(folder, ignore_errors=True)
@@ -149,11 +153,25 @@ def measured(*command, env=None):
     return seconds, usage.ru_maxrss / 1024, cpu
 
 
+def processor_seconds(server):
+    """Of all processes of the server until now, those that have ended included."""
+    seconds = 0
+    for process, ended in [(server["postmaster"], True)] + [(child, False) for child in children(server["postmaster"])]:
+        with contextlib.suppress(FileNotFoundError):
+            fields = pathlib.Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+            seconds += sum(int(field) for field in fields[11 : 15 if ended else 13]) / os.sysconf("SC_CLK_TCK")
+    return seconds
+
+
+def children(process):
+    return pathlib.Path(f"/proc/{process}/task/{process}/children").read_text().split()
+
+
 class Bench:
     def __init__(self, database, server, folder):
         self.database, self.server, self.folder, self.home = database, server, folder, project(folder)
         self.environment = {**database.reach, "BENCH_POSTGRES": self.url()}
-        self.results, self.failed = {}, {}
+        self.results, self.failed, self.floors = {}, {}, {}
 
     def url(self):
         reach = self.database.reach
@@ -207,13 +225,30 @@ class Bench:
         words = f"the limit: encoded bytes, {streams} stream{'s' if streams > 1 else ''}{', unlogged' if persistence else ''}, + PK"
         self.note(table, words, (time.monotonic() - began, 0, 0))
 
+    def floor(self, table):
+        """What Postgres spends on the same rows whoever sends them: COPY of encoded bytes through two sockets, the primary key, the
+        statistics."""
+        self.empty(table)
+        before = processor_seconds(self.server)
+        copies = []
+        for part in ("first", "second"):
+            with open(f"{self.server['folder']}/{table}.{part}", "rb") as rows:
+                copy = ["psql", "-q", "-c", "COPY loaded FROM STDIN (FORMAT binary)"]
+                copies.append(subprocess.Popen(copy, env={**os.environ, **self.database.reach}, stdin=rows))
+        if any(copy.wait() for copy in copies):
+            raise RuntimeError("COPY failed")
+        self.primary_key("loaded", table)
+        self.database.execute("ANALYZE loaded")
+        self.floors.setdefault(table, []).append(processor_seconds(self.server) - before)
+
     def peer(self, peer, table):
         if (peer, table) in self.failed:
             return
         self.empty(table)
         target = TABLE_OF.get(peer, "loaded").format(table)
         if target != "loaded":
-            self.database.execute(f"DROP TABLE IF EXISTS {target}", "CHECKPOINT")
+            # What dlt knows of its tables stands in its schema.
+            self.database.execute(f"DROP TABLE IF EXISTS {target}", "DROP SCHEMA IF EXISTS dlt_bench CASCADE", "CHECKPOINT")
         load = [sys.executable, HERE / "bench_peers.py", peer, table if target != "loaded" else "loaded"]
         try:
             result = measured(*load, self.folder / f"{table}.parquet", self.folder / f"{table}.csv", env=self.environment)
@@ -226,7 +261,7 @@ class Bench:
             self.note(table, NAMES[peer], (result[0] + time.monotonic() - began, *result[1:]))
         except RuntimeError as error:
             print(f"{peer} is left out: {error}", file=sys.stderr)
-            self.failed[(peer, table)] = str(error).strip().splitlines()[-1][:200]
+            self.failed[(peer, table)] = next((line for line in str(error).splitlines() if "Error" in line), str(error))[:200]
 
     def round(self):
         for table in KEYS:
@@ -237,6 +272,7 @@ class Bench:
                 for streams in (1, 2):
                     for persistence in ("", "UNLOGGED"):
                         self.limit(table, streams, persistence)
+            self.floor(table)
             for peer in (peer for peer in LOADED_BY[table] if peer in PEERS):
                 self.peer(peer, table)
         # What is kept for a rollback would fill the disk.
@@ -255,6 +291,14 @@ def report(bench, versions):
             if of == table:
                 client = f"{mebibytes:.0f} | {cpu:.1f}" if mebibytes else "| "
                 lines.append(f"| {who} | {seconds:.2f} | {own / seconds:.2f} of it | {client} |")
+        server, client = statistics.median(bench.floors[table]), rows[(table, "Lakegate, the whole sync")][2]
+        floor = (server + client) / os.cpu_count()
+        lines += [
+            "",
+            f"The floor: for the same bytes, encoded beforehand and sent through two sockets, the primary key and the statistics, "
+            f"Postgres spends {server:.1f} s of CPU. With the {client:.1f} s that Lakegate spends on reading, encoding, hashing and "
+            f"sending, {os.cpu_count()} processors are busy for {floor:.2f} s: the sync takes {own / floor:.2f} of that.",
+        ]
     if bench.failed:
         lines += ["", "Left out:", ""]
         lines += [f"- {NAMES[peer]} of `{table}`: {why}" for (peer, table), why in bench.failed.items()]

@@ -8,6 +8,7 @@ added by whoever calls this.
 
 import os
 import sys
+import tempfile
 
 HOST, PORT, USER, DATABASE = (os.environ[name] for name in ("PGHOST", "PGPORT", "PGUSER", "PGDATABASE"))
 # The server trusts whoever connects; dlt insists on a password.
@@ -64,7 +65,9 @@ def dlt(table, parquet, _csv):
             yield batch
 
     destination = tool.destinations.postgres(URL)
-    tool.pipeline(f"bench_{table}", destination=destination, dataset_name="dlt_bench").run(rows(), loader_file_format="csv")
+    with tempfile.TemporaryDirectory() as state:
+        pipeline = tool.pipeline(f"bench_{table}", destination=destination, dataset_name="dlt_bench", pipelines_dir=state)
+        pipeline.run(rows(), loader_file_format="csv")
 
 
 def sling(table, _parquet, csv):

@@ -26,13 +26,14 @@ ORDERS = 1_500_000
 COLUMNS = "o_orderkey o_custkey o_orderstatus o_totalprice o_orderdate o_orderpriority o_clerk o_shippriority o_comment"
 
 # Orders are numbered with gaps: of every 32 numbers the first 8 are used, and the first of all is 1.
-KEYS = """
+REQUESTS = """
 math.randomseed(os.time())
 request = function()
   local i = math.random(1, %d)
-  return wrk.format("GET", PATH .. (math.floor(i / 8) * 32 + i %% 8))
+  local key = math.floor(i / 8) * 32 + i %% 8
+  return %s
 end
-""" % (ORDERS - 1)
+"""
 
 FASTAPI = '''
 import os, asyncpg
@@ -99,9 +100,14 @@ def milliseconds(text):
     return float(found.group(1)) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}[found.group(2)]
 
 
-def wrk(base, path):
+def get(path):
+    """Asks for a row by a path that ends with its key."""
+    return f"wrk.format('GET', '{path}' .. key)"
+
+
+def wrk(base, request):
     script = WORK / "keys.lua"
-    script.write_text(f'PATH = "{path}"\n' + KEYS)
+    script.write_text(REQUESTS % (ORDERS - 1, request))
     out = run("wrk", "-t1", "-c64", f"-d{SECONDS}s", "--latency", "-s", script, base)
     if "Non-2xx" in out or "Socket errors" in out:
         sys.exit(f"not every request was answered:\n{out}")
@@ -152,6 +158,48 @@ def warm(base):
         fetch(f"{base}/v1/orders/_batch?columns=o_orderkey", json.dumps({"keys": keys[start : start + 1000]}).encode())
 
 
+@contextlib.contextmanager
+def fastapi(postgres):
+    """What many teams write: two workers, a pool each."""
+    (WORK / "orders_app.py").write_text(FASTAPI)
+    dsn = f"postgres://{postgres['user']}@/{postgres['database']}?host={postgres['folder']}&port={postgres['port']}"
+    sql = f"SELECT {', '.join(COLUMNS.split())} FROM {postgres['table']} WHERE o_orderkey = $1"
+    port = free_port()
+    command = [BIN / "uvicorn", "orders_app:app", "--workers", "2", "--port", port, "--log-level", "warning"]
+    with server(command, f"http://127.0.0.1:{port}/orders/1", {"DSN": dsn, "SQL": sql}, WORK):
+        yield f"http://127.0.0.1:{port}", get("/orders/")
+
+
+@contextlib.contextmanager
+def roapi(folder):
+    """The Parquet file in memory, filtered by key: it has no index."""
+    port = free_port()
+    path = "/api/tables/orders?filter%5Bo_orderkey%5D="
+    command = [BIN / "roapi", "--addr-http", f"127.0.0.1:{port}", "--table", f"orders={folder / 'lake' / 'orders.parquet'}"]
+    with server(command, f"http://127.0.0.1:{port}{path}1"):
+        yield f"http://127.0.0.1:{port}", get(path)
+
+
+@contextlib.contextmanager
+def postgraphile(postgres):
+    """GraphQL over the generation, whose primary key it finds by itself; two processes."""
+    port = free_port()
+    environment = {"PGHOST": postgres["folder"], "PGPORT": postgres["port"], "PGUSER": postgres["user"], "PGDATABASE": postgres["database"]}
+    command = [WORK / "node_modules" / ".bin" / "postgraphile", "--connection", "postgres:///", "--schema", "lakegate_data"]
+    command += ["--host", "127.0.0.1", "--port", port, "--cluster-workers", "2", "--disable-query-log", "--no-setof-functions-contain-nulls"]
+    base = f"http://127.0.0.1:{port}"
+    with server(command, f"{base}/graphql?query=%7B__typename%7D", {**environment, "NODE_ENV": "production"}):
+        ask = lambda query: json.loads(fetch(f"{base}/graphql", json.dumps({"query": query}).encode()))
+        fields = ask("{__schema {queryType {fields {name args {name}}}}}")["data"]["__schema"]["queryType"]["fields"]
+        by_key = next(field["name"] for field in fields if [arg["name"] for arg in field["args"]] == ["oOrderkey"])
+        columns = " ".join(re.sub("_(.)", lambda letter: letter.group(1).upper(), column) for column in COLUMNS.split())
+        query = f"{{row: {by_key}(oOrderkey: %s) {{{columns}}}}}"
+        if not ask(query % 1)["data"]["row"]:
+            sys.exit("PostGraphile does not find the row")
+        before, after = json.dumps({"query": query}).split("%s")
+        yield base, f"wrk.format('POST', '/graphql', {{['Content-Type'] = 'application/json'}}, [[{before}]] .. key .. [[{after}]])"
+
+
 def main():
     lakegate, folder = os.environ["LAKEGATE"], project()
     rates, delays = {}, {}
@@ -175,24 +223,18 @@ def main():
         warm(hot)
         constant = f"127.0.0.1:{free_port()}"
         stack.enter_context(server([os.environ["CONSTANT_BODY"], constant, len(body)], f"http://{constant}/x"))
-        (WORK / "orders_app.py").write_text(FASTAPI)
-        dsn = f"postgres://{postgres['user']}@/{postgres['database']}?host={postgres['folder']}&port={postgres['port']}"
-        sql = f"SELECT {', '.join(COLUMNS.split())} FROM {postgres['table']} WHERE o_orderkey = $1"
-        port = free_port()
-        stack.enter_context(
-            server(
-                [BIN / "uvicorn", "orders_app:app", "--workers", "2", "--port", port, "--log-level", "warning"],
-                f"http://127.0.0.1:{port}/orders/1",
-                {"DSN": dsn, "SQL": sql},
-                WORK,
-            )
-        )
+        peers = {"FastAPI + asyncpg": stack.enter_context(fastapi(postgres))}
+        if (BIN / "roapi").exists():
+            peers["ROAPI, the table in memory"] = stack.enter_context(roapi(folder))
+        if (WORK / "node_modules" / ".bin" / "postgraphile").exists():
+            peers["PostGraphile"] = stack.enter_context(postgraphile(postgres))
         for _ in range(ROUNDS):
             note("pgbench, 64 clients", pgbench(postgres))
-            note("Lakegate, nothing kept", wrk(base, "/v1/orders/"))
-            note("axum, a constant body", wrk(f"http://{constant}", "/"))
-            note("Lakegate, every key kept", wrk(hot, "/v1/orders/"))
-            note("FastAPI + asyncpg", wrk(f"http://127.0.0.1:{port}", "/orders/"))
+            note("Lakegate, nothing kept", wrk(base, get("/v1/orders/")))
+            note("axum, a constant body", wrk(f"http://{constant}", get("/")))
+            note("Lakegate, every key kept", wrk(hot, get("/v1/orders/")))
+            for who, (address, request) in peers.items():
+                note(who, wrk(address, request))
     middle = {who: (statistics.median(rates[who]), statistics.median(delays[who])) for who in rates}
     ratio = lambda one, other: middle[one][0] / middle[other][0]
     version = run(lakegate, "--version").strip()
