@@ -73,14 +73,14 @@ def fetch(url, data=None):
 
 
 @contextlib.contextmanager
-def server(command, url, env=None, cwd=None):
-    """A server that answers `url`, until the end of the block."""
+def server(command, url, env=None, cwd=None, data=None):
+    """A server that answers `url`, to which `data` is sent if there is any, until the end of the block."""
     log = open(WORK / "servers.log", "a")
     child = subprocess.Popen([str(part) for part in command], stdout=log, stderr=log, cwd=cwd, env={**os.environ, **(env or {})})
     try:
         for _ in range(600):
             with contextlib.suppress(OSError):
-                fetch(url)
+                fetch(url, data)
                 break
             if child.poll() is not None:
                 sys.exit(f"{command[0]} ended: see {log.name}")
@@ -108,7 +108,7 @@ def get(path):
 def wrk(base, request):
     script = WORK / "keys.lua"
     script.write_text(REQUESTS % (ORDERS - 1, request))
-    out = run("wrk", "-t1", "-c64", f"-d{SECONDS}s", "--latency", "-s", script, base)
+    out = run("wrk", "-t1", "-c64", "--timeout", "10s", f"-d{SECONDS}s", "--latency", "-s", script, base)
     if "Non-2xx" in out or "Socket errors" in out:
         sys.exit(f"not every request was answered:\n{out}")
     rate = float(re.search(r"Requests/sec:\s+([0-9.]+)", out).group(1))
@@ -188,13 +188,14 @@ def postgraphile(postgres):
     command = [WORK / "node_modules" / ".bin" / "postgraphile", "--connection", "postgres:///", "--schema", "lakegate_data"]
     command += ["--host", "127.0.0.1", "--port", port, "--cluster-workers", "2", "--disable-query-log", "--no-setof-functions-contain-nulls"]
     base = f"http://127.0.0.1:{port}"
-    with server(command, f"{base}/graphql?query=%7B__typename%7D", {**environment, "NODE_ENV": "production"}):
-        ask = lambda query: json.loads(fetch(f"{base}/graphql", json.dumps({"query": query}).encode()))
-        fields = ask("{__schema {queryType {fields {name args {name}}}}}")["data"]["__schema"]["queryType"]["fields"]
-        by_key = next(field["name"] for field in fields if [arg["name"] for arg in field["args"]] == ["oOrderkey"])
+    ready = json.dumps({"query": "{__typename}"}).encode()
+    with server(command, f"{base}/graphql", {**environment, "NODE_ENV": "production"}, data=ready):
+        # It names things in camel case; numbers of 64 bits are strings.
+        by_key = f"ordersG{postgres['table'].rsplit('__g', 1)[1]}ByOOrderkey"
         columns = " ".join(re.sub("_(.)", lambda letter: letter.group(1).upper(), column) for column in COLUMNS.split())
-        query = f"{{row: {by_key}(oOrderkey: %s) {{{columns}}}}}"
-        if not ask(query % 1)["data"]["row"]:
+        query = f'{{row: {by_key}(oOrderkey: "%s") {{{columns}}}}}'
+        found = json.loads(fetch(f"{base}/graphql", json.dumps({"query": query % 1}).encode()))
+        if not found["data"]["row"]:
             sys.exit("PostGraphile does not find the row")
         before, after = json.dumps({"query": query}).split("%s")
         yield base, f"wrk.format('POST', '/graphql', {{['Content-Type'] = 'application/json'}}, [[{before}]] .. key .. [[{after}]])"
