@@ -85,7 +85,10 @@ async fn the_same_rows_arrive_from_any_layout_of_files() {
         seconds[seconds.len() / 2]
     });
     for ((name, seconds), median) in layouts.iter().zip(&seconds).zip(medians) {
-        println!("{name}: median {median:.2} s of {seconds:.2?}, {:.2} times that of one clean file", median / medians[0]);
+        println!(
+            "{name}: median {median:.2} s of {seconds:.2?}, {:.2} times that of one clean file",
+            median / medians[0]
+        );
     }
 
     let session = project.sql().await;
