@@ -155,16 +155,20 @@ def measured(*command, env=None):
 
 def processor_seconds(server):
     """Of all processes of the server until now, those that have ended included."""
-    seconds = 0
-    for process, ended in [(server["postmaster"], True)] + [(child, False) for child in children(server["postmaster"])]:
+    postmaster = server["postmaster"]
+    children = pathlib.Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+    # The postmaster's own times and those of the children that it has seen end.
+    ticks = sum(times(postmaster)[:4])
+    for child in children:
         with contextlib.suppress(FileNotFoundError):
-            fields = pathlib.Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
-            seconds += sum(int(field) for field in fields[11 : 15 if ended else 13]) / os.sysconf("SC_CLK_TCK")
-    return seconds
+            ticks += sum(times(child)[:2])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def children(process):
-    return pathlib.Path(f"/proc/{process}/task/{process}/children").read_text().split()
+def times(process):
+    """`utime`, `stime`, `cutime` and `cstime` of proc(5)."""
+    fields = pathlib.Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return [int(field) for field in fields[11:15]]
 
 
 class Bench:

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::support::delta_log::DeltaLog;
 use crate::support::lake::LakeTable;
+use crate::support::measure::number;
 use crate::support::postgres::TestCluster;
 use crate::support::project::ProjectFolder;
 
@@ -23,10 +24,6 @@ const FILES: i64 = 200;
 /// Merges after which there is a look at the table.
 const LOOKS: [i64; 5] = [10, 20, 100, 300, 1_000];
 const LOOKUPS: i64 = 20_000;
-
-fn number(variable: &str, otherwise: i64) -> i64 {
-    std::env::var(variable).map_or(otherwise, |text| text.parse().expect("a number"))
-}
 
 /// How often each row has been written, by its key.
 type File = BTreeMap<i64, i64>;

@@ -11,16 +11,13 @@ use rand::Rng as _;
 
 use crate::support::http;
 use crate::support::lake::LakeTable;
+use crate::support::measure::number;
 use crate::support::project::{TestProject, eventually};
 
 /// Files of the table.
 const FILES: i64 = 10;
 /// The pause between two questions over HTTP.
 const PAUSE: Duration = Duration::from_millis(5);
-
-fn number(variable: &str, otherwise: i64) -> i64 {
-    std::env::var(variable).map_or(otherwise, |text| text.parse().expect("a number"))
-}
 
 /// When the row is first served with this name.
 async fn served(address: SocketAddr, id: i64, name: &str) -> SystemTime {

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::history::{History, Row, Rows, part};
 use crate::support::http;
+use crate::support::measure::number;
 use crate::support::postgres::TestDatabase;
 use crate::support::project::{TestProject, eventually};
 
@@ -109,8 +110,7 @@ async fn engine(project: &TestProject) -> Engine {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_refresh_shows_what_the_source_holds() {
-    let number = |name, otherwise| std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"));
-    let (histories, first) = (number(HISTORIES, 15), number(SEED, rand::random::<u32>().into()));
+    let (histories, first) = (number(HISTORIES, 15), number(SEED, u64::from(rand::random::<u32>())));
     let mut all = BTreeMap::new();
     for seed in first..first + histories {
         let modes = run(seed).await;

@@ -14,16 +14,13 @@ use serde_json::{Value, json};
 use crate::support::delta_log::DeltaLog;
 use crate::support::lake::LakeTable;
 use crate::support::lineitem;
+use crate::support::measure::{median, number};
 use crate::support::project::TestProject;
 
 /// Small files of a table.
 const MANY: u64 = 1_000;
 /// Files of the table with deletion vectors.
 const MARKED: u64 = 24;
-
-fn number(variable: &str, otherwise: u64) -> u64 {
-    std::env::var(variable).map_or(otherwise, |text| text.parse().expect("a number"))
-}
 
 /// Which orders the tables do not have.
 fn is_gone(order: i64) -> bool {
@@ -80,10 +77,7 @@ async fn the_same_rows_arrive_from_any_layout_of_files() {
             seconds.push(load(&project, name).await);
         }
     }
-    let medians = seconds.each_mut().map(|seconds| {
-        seconds.sort_by(f64::total_cmp);
-        seconds[seconds.len() / 2]
-    });
+    let medians = seconds.each_mut().map(|seconds| median(seconds));
     for ((name, seconds), median) in layouts.iter().zip(&seconds).zip(medians) {
         println!(
             "{name}: median {median:.2} s of {seconds:.2?}, {:.2} times that of one clean file",

@@ -18,11 +18,8 @@ use serde_json::Value;
 use crate::support::delta_log::DeltaLog;
 use crate::support::lake::LakeTable;
 use crate::support::lineitem;
+use crate::support::measure::{median, number};
 use crate::support::project::TestProject;
-
-fn number(variable: &str, otherwise: u64) -> u64 {
-    std::env::var(variable).map_or(otherwise, |text| text.parse().expect("a number"))
-}
 
 /// How long a load may take.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -86,8 +83,7 @@ impl Measure {
             println!("{}", last["seconds"]);
             seconds.push(last["seconds"]["total"].as_f64().unwrap());
         }
-        seconds.sort_by(f64::total_cmp);
-        let median = seconds[seconds.len() / 2];
+        let median = median(&mut seconds);
         let counts =
             ["rows_read", "rows_inserted", "rows_updated", "rows_deleted", "bytes_read"].map(|name| &last[name]);
         println!(
@@ -104,8 +100,7 @@ impl Measure {
         for _ in 1..loads {
             seconds.push(self.sync(&["--full"]).await["seconds"]["total"].as_f64().unwrap());
         }
-        seconds.sort_by(f64::total_cmp);
-        let median = seconds[seconds.len() / 2];
+        let median = median(&mut seconds);
         println!("{} rows, loaded: median {median:.3} s of {seconds:.3?}", self.rows);
         self.vacuum().await;
         median
@@ -227,8 +222,7 @@ async fn of_a_share_that_differs_is_known_whether_it_is_changed_in_place() {
             modes.push(refreshed["mode"].as_str().unwrap().to_owned());
             seconds.push(refreshed["seconds"]["total"].as_f64().unwrap());
         }
-        seconds.sort_by(f64::total_cmp);
-        let median = seconds[seconds.len() / 2];
+        let median = median(&mut seconds);
         println!(
             "{rows} rows, {share} % changed in rewritten files: median {median:.3} s of {seconds:.3?}, {:.0} % of loading \
              anew; {modes:?}",

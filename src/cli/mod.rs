@@ -137,7 +137,8 @@ fn run(arguments: &Arguments, printer: &Printer) -> Result<(), Ended> {
 }
 
 /// Has the system hand out memory in its usual small pages. The allocator asks for huge ones, which pay in a server that keeps rows;
-/// a command that is over in a second would spend a good part of it on waiting until they are found and cleared.
+/// a command that is over in a second would spend a good part of it on waiting until they are found and cleared. A Postgres that it
+/// starts inherits this, and asks for no such pages by itself.
 fn use_small_pages() {
     #[cfg(target_os = "linux")]
     let _ = nix::sys::prctl::set_thp_disable(true);

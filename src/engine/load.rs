@@ -74,36 +74,33 @@ impl Engine {
         outcome: &mut RunOutcome,
     ) -> Result<()> {
         let (reading, further) = free.split_first().unwrap_or((session, &[]));
-        let verifying = async {
-            self.verify(reading, filled, &mut outcome.seconds.verify).await?;
-            self.observer.observe(&filled.pipeline.name, &Event::Entered(Stage::Index));
-            Ok(())
-        };
+        let indexes_remain = |_: &f64| self.observer.observe(&filled.pipeline.name, &Event::Entered(Stage::Index));
+        let verifying = async { self.verify(reading, filled).await.inspect(indexes_remain) };
         let Some(column) = filled.pipeline.on_duplicate_key.latest_by() else {
-            let indexing = self.index(session, further, filled, held, &mut outcome.seconds.index);
-            let (verified, indexed) = join!(verifying, indexing);
-            return Result::and(verified, indexed);
+            let (verified, indexed) = join!(verifying, self.index(session, further, filled, held));
+            (outcome.seconds.verify, outcome.seconds.index) = (verified?, indexed?);
+            return Ok(());
         };
         // Until they have been compared, all rows must be there.
-        verifying.await?;
+        outcome.seconds.verify = verifying.await?;
         let started = Instant::now();
         let (name, schema) = (&filled.pipeline.name, filled.schema);
         let removed = self.destination.keep_latest(session, name, filled.generation, schema, column).await?.removed;
         outcome.rows.deduplicated = removed;
         outcome.rows.inserted = outcome.rows.inserted.saturating_sub(removed);
-        self.index(session, further, filled, held, &mut outcome.seconds.index).await?;
+        self.index(session, further, filled, held).await?;
         outcome.seconds.index = started.elapsed().as_secs_f64();
         Ok(())
     }
 
-    async fn verify(&self, session: &Session, filled: &Filled<'_>, seconds: &mut f64) -> Result<()> {
+    /// Compares a table with what was sent; returns the seconds that it took.
+    async fn verify(&self, session: &Session, filled: &Filled<'_>) -> Result<f64> {
         let Filled { pipeline, generation, schema, coverage, checksum } = *filled;
         let started = Instant::now();
         self.observer.observe(&pipeline.name, &Event::Entered(Stage::Verify));
         fail::fail_point!(crate::failpoint::BEFORE_VERIFY);
         self.compare(session, pipeline, generation, schema, coverage, checksum).await?;
-        *seconds = started.elapsed().as_secs_f64();
-        Ok(())
+        Ok(started.elapsed().as_secs_f64())
     }
 
     /// Compares what Postgres holds with what the source yielded, from the Arrow values on one side and from the stored
@@ -145,15 +142,9 @@ impl Engine {
         .hint("nothing was published; please report this with the table's column types (`lakegate plan`)"))
     }
 
-    /// Builds the indexes at once, on the session, on `further` ones, and on as many more as it takes.
-    async fn index(
-        &self,
-        session: &Session,
-        further: &[Session],
-        filled: &Filled<'_>,
-        held: &Held,
-        seconds: &mut f64,
-    ) -> Result<()> {
+    /// Builds the indexes at once, on the session, on `further` ones, and on as many more as it takes; returns the seconds that it
+    /// took.
+    async fn index(&self, session: &Session, further: &[Session], filled: &Filled<'_>, held: &Held) -> Result<f64> {
         let Filled { pipeline, generation, schema, .. } = *filled;
         let started = Instant::now();
         fail::fail_point!(crate::failpoint::BEFORE_INDEX);
@@ -167,8 +158,7 @@ impl Engine {
         let sessions = std::iter::once(session).chain(further.iter().take(wanted)).chain(&made);
         let clients: Vec<&tokio_postgres::Client> = sessions.map(|session| &**session).collect();
         self.destination.build_indexes(&clients, &pipeline.name, generation, schema, &pipeline.indexes).await?;
-        *seconds = started.elapsed().as_secs_f64();
-        Ok(())
+        Ok(started.elapsed().as_secs_f64())
     }
 }
 

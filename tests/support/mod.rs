@@ -11,6 +11,7 @@ pub(crate) mod lake_tables;
 pub(crate) mod leftovers;
 pub(crate) mod lineitem;
 pub(crate) mod live_items;
+pub(crate) mod measure;
 pub(crate) mod openssl;
 pub(crate) mod postgres;
 pub(crate) mod process;
