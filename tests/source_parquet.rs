@@ -5,8 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::TimestampMicrosecondType;
-use arrow_array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow_array::types::{Int64Type, TimestampMicrosecondType};
+use arrow_array::{
+    Array as _, ArrayRef, Float64Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray,
+    TimestampNanosecondArray,
+};
 use arrow_schema::DataType;
 use chrono::NaiveDate;
 use lakegate::domain::{Code, ParquetSource, SourceSpec, StorageOptions};
@@ -162,6 +165,52 @@ async fn one_large_file_is_read_by_all_workers() {
     let rows = rows.await.unwrap();
     assert_eq!(rows[0] + rows[1], 1000);
     assert!(rows[0] > 0 && rows[1] > 0, "{rows:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_large_row_group_is_read_by_all_workers() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows: i64 = 400_000;
+    let text = |row: i64| (row % 3 > 0).then(|| format!("the text of row {row}"));
+    let list = |row: i64| (row % 5 > 0).then(|| (0..row % 5).map(|item| Some(row + item)).collect::<Vec<_>>());
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
+    let texts: ArrayRef = Arc::new((0..rows).map(text).collect::<StringArray>());
+    let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>((0..rows).map(list)));
+    write(&dir.path().join("one.parquet"), [("id", ids), ("text", texts), ("list", lists)]);
+
+    let source = Source::open(&local(dir.path()), &context()).await.unwrap();
+    let mut workers = source.scan(None, 3, BUDGET).unwrap().workers;
+    let seen = tokio::task::spawn_blocking(move || {
+        let (mut seen, mut resting) = (vec![Vec::new(); 3], 0);
+        // In turns, until none has anything left.
+        for number in (0..3).cycle() {
+            let Some((batch, place)) = workers[number].next_placed().unwrap() else {
+                resting += 1;
+                if resting == 3 {
+                    return seen;
+                }
+                continue;
+            };
+            resting = 0;
+            let (texts, lists) = (batch.column(1).as_string::<i32>(), batch.column(2).as_list::<i32>());
+            for (offset, &id) in batch.column(0).as_primitive::<Int64Type>().values().iter().enumerate() {
+                assert_eq!(id, (place.first_row + offset) as i64, "{place:?}");
+                assert_eq!(texts.is_valid(offset).then(|| texts.value(offset).to_owned()), text(id));
+                let items = lists.is_valid(offset).then(|| lists.value(offset));
+                let items = items.map(|items| items.as_primitive::<Int64Type>().iter().collect::<Vec<_>>());
+                assert_eq!(items, list(id));
+                seen[number].push(id);
+            }
+        }
+        seen
+    });
+    let seen = seen.await.unwrap();
+    for ids in &seen {
+        assert!(ids.len() as i64 > rows / 10, "{:?}", seen.iter().map(Vec::len).collect::<Vec<_>>());
+    }
+    let mut all = seen.concat();
+    all.sort_unstable();
+    assert_eq!(all, (0..rows).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]

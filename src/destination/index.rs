@@ -1,4 +1,4 @@
-//! Indexes of a loaded generation: the key's and the declared ones, then the statistics.
+//! Statistics and indexes of a loaded generation: the key's and the declared ones.
 
 use futures::future::try_join_all;
 use tokio_postgres::Client;
@@ -13,8 +13,8 @@ use super::{Destination, column_list, unused};
 const SAMPLE_KEYS: i64 = 5;
 
 impl Destination {
-    /// The statements that index a generation, in the order in which they are begun. All run at once, the last two
-    /// (statistics, primary key) excepted.
+    /// The statements that index a generation, in the order in which they are begun. All run at once, the first (statistics)
+    /// and the last (primary key) excepted.
     #[must_use]
     pub fn index_sql(
         &self,
@@ -25,7 +25,11 @@ impl Destination {
     ) -> Vec<String> {
         let table = self.table(name, generation);
         let key = column_list(schema.key_columns().map(|column| column.name.as_str()));
-        let mut statements = vec![format!("CREATE UNIQUE INDEX {} ON {table} ({key})", quote(&generation.key_index()))];
+        // Statistics take one processor, and nobody may build an index meanwhile: they come first, while rows are compared.
+        let mut statements = vec![
+            format!("ANALYZE {table}"),
+            format!("CREATE UNIQUE INDEX {} ON {table} ({key})", quote(&generation.key_index())),
+        ];
         for (number, columns) in indexes.iter().enumerate() {
             statements.push(format!(
                 "CREATE INDEX {} ON {table} ({})",
@@ -34,7 +38,6 @@ impl Destination {
             ));
         }
         let key_index = quote(&generation.key_index());
-        statements.push(format!("ANALYZE {table}"));
         // The only one for which nobody else may be reading the table: it comes when all else is done.
         statements.push(format!(
             "ALTER TABLE {table} ADD CONSTRAINT {key_index} PRIMARY KEY USING INDEX {key_index}, \
@@ -43,7 +46,7 @@ impl Destination {
         statements
     }
 
-    /// Builds all indexes, one connection each as far as `clients` go, then the statistics and the primary key.
+    /// Makes the statistics, builds all indexes, one connection each as far as `clients` go, then the primary key.
     ///
     /// # Errors
     /// [`Code::DuplicateKey`] with sample keys when rows share a key.
@@ -58,9 +61,12 @@ impl Destination {
         let Some(&first) = clients.first() else {
             return Err(Error::internal("no connection to build indexes on"));
         };
-        let mut statements = self.index_sql(name, generation, schema, indexes);
-        let last = statements.split_off(statements.len() - 2);
-        for wave in statements.chunks(clients.len()) {
+        let statements = self.index_sql(name, generation, schema, indexes);
+        let [statistics, indexes @ .., primary_key] = statements.as_slice() else {
+            return Err(Error::internal("a table without a primary key"));
+        };
+        first.batch_execute(statistics).await.doing("make the statistics")?;
+        for wave in indexes.chunks(clients.len()) {
             let built = wave.iter().zip(clients).map(|(sql, client)| async move { client.batch_execute(sql).await });
             if let Err(error) = try_join_all(built).await {
                 if error.code() == Some(&SqlState::UNIQUE_VIOLATION) {
@@ -69,10 +75,7 @@ impl Destination {
                 return Err(error).doing("build the indexes");
             }
         }
-        for sql in &last {
-            first.batch_execute(sql).await.doing("finish the indexes")?;
-        }
-        Ok(())
+        first.batch_execute(primary_key).await.doing("make the primary key")
     }
 
     /// The error that names some keys which several rows share.

@@ -30,7 +30,7 @@ const MAX_BATCH_BYTES: u64 = 1 << 20;
 const FREE: usize = 2;
 
 /// The keys that are worth a further one.
-const WORTH: usize = 32;
+const WORTH: usize = 16;
 
 /// How long keys wait for the batches before them.
 const PATIENCE: Duration = Duration::from_millis(1);

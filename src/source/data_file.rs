@@ -10,7 +10,7 @@ use parquet::arrow::arrow_reader::RowSelection;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
-    ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,
+    ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,
 };
 
 use crate::domain::{Code, Error, Result};
@@ -99,6 +99,35 @@ impl OpenFile {
     /// Which rows of a row group belong to what is read; `None` = all.
     pub(super) fn selection(&self, row_group: usize) -> Option<RowSelection> {
         self.live.selection(&self.rows_of(row_group))
+    }
+
+    /// The projected column chunks of a row group, as ranges of the file.
+    ///
+    /// # Errors
+    /// [`Code::SourceCorrupt`].
+    pub(super) fn column_chunks(&self, row_group: usize) -> Result<Vec<Range<u64>>> {
+        let chunk = |column: &ColumnChunkMetaData| {
+            let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+            let range = u64::try_from(start).ok().zip(u64::try_from(column.compressed_size()).ok());
+            let (start, length) = range.ok_or_else(|| {
+                corrupt(&self.object.place, format!("column {} begins before the file", column.column_path()))
+            })?;
+            Ok(start..start.saturating_add(length))
+        };
+        self.projected(row_group).map(chunk).collect()
+    }
+
+    /// The bytes of a row of a row group on average, as it is encoded, not compressed.
+    pub(super) fn encoded_width(&self, row_group: usize) -> usize {
+        let bytes: i64 = self.projected(row_group).map(|column| column.uncompressed_size().max(0)).sum();
+        let rows = self.rows_of(row_group);
+        usize::try_from(bytes.max(0) as u64 / (rows.end - rows.start).max(1)).unwrap_or(usize::MAX)
+    }
+
+    /// The column chunks of a row group that are read.
+    fn projected(&self, row_group: usize) -> impl Iterator<Item = &ColumnChunkMetaData> {
+        let columns = self.metadata.metadata().row_groups().get(row_group).map_or(&[][..], |group| group.columns());
+        columns.iter().enumerate().filter(|(leaf, _)| self.plan.mask.leaf_included(*leaf)).map(|(_, column)| column)
     }
 
     /// The rows of a row group, counted from the beginning of the file.

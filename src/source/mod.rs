@@ -16,6 +16,7 @@ mod live_rows;
 mod object;
 mod object_store;
 mod parquet;
+mod part;
 mod row_group;
 mod row_identity;
 mod scan;

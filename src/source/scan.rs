@@ -2,12 +2,14 @@
 //!
 //! Work is one queue of files, the largest first, that every worker takes from. Who takes a file reads its footer and
 //! puts its row groups at the front of the queue: so the row groups of one large file are read by all workers, and few
-//! files are open at a time.
+//! files are open at a time. Who finds the queue empty takes over half of what another one has left of its row group: so
+//! all end at the same time, whatever the size of the row groups.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
@@ -21,6 +23,7 @@ use super::columns::Target;
 use super::data_file::{DataFile, OpenFile};
 use super::io::cancelled;
 use super::object::Object;
+use super::part::Part;
 use super::row_group::{BatchSize, RowGroupReader};
 
 /// The least a worker gets of the budget, in bytes: one window a column needs about that.
@@ -256,17 +259,15 @@ impl ScanWorker {
             }
             match self.shared.queue.take(&self.shared.cancel)? {
                 None => return Ok(None),
-                Some(Step::RowGroup(file, row_group)) => {
-                    let picked = match &self.shared.wanted {
-                        Wanted::All | Wanted::Files(_) => None,
-                        Wanted::Rows(rows) => Some(rows.get(&(file.index, row_group)).map_or(&[][..], Vec::as_slice)),
-                    };
-                    self.current = Some(RowGroupReader::open(file, row_group, picked, &self.size, self.fetch)?);
+                Some(Step::Rows(part)) => {
+                    let picked = self.shared.picked(&part.file, part.row_group);
+                    self.current = Some(RowGroupReader::open(part, picked, &self.size, self.fetch)?);
                 }
                 Some(Step::File(index, opening)) => {
                     let file = Arc::new(self.shared.open(index)?);
-                    let wanted = (0..file.row_groups()).filter(|&row_group| self.shared.wants(&file, row_group));
-                    opening.done(wanted.map(|row_group| (Arc::clone(&file), row_group)));
+                    let rows = (0..file.row_groups()).map(|row_group| (row_group, self.shared.rows(&file, row_group)));
+                    let wanted = rows.filter(|&(_, rows)| rows > 0);
+                    opening.done(wanted.map(|(row_group, rows)| Part::whole(Arc::clone(&file), row_group, rows)));
                 }
             }
         }
@@ -295,13 +296,21 @@ impl Shared {
         Ok(open)
     }
 
-    /// Whether any row of a row group is to be read.
-    fn wants(&self, file: &OpenFile, row_group: usize) -> bool {
-        let is_wanted = match &self.wanted {
-            Wanted::All | Wanted::Files(_) => true,
-            Wanted::Rows(rows) => rows.contains_key(&(file.index, row_group)),
-        };
-        is_wanted && file.live_rows(row_group) > 0
+    /// The only rows of a row group that are to be read, where not all are.
+    fn picked(&self, file: &OpenFile, row_group: usize) -> Option<&[u32]> {
+        match &self.wanted {
+            Wanted::All | Wanted::Files(_) => None,
+            Wanted::Rows(rows) => Some(rows.get(&(file.index, row_group)).map_or(&[], Vec::as_slice)),
+        }
+    }
+
+    /// How many rows of a row group are to be read.
+    fn rows(&self, file: &OpenFile, row_group: usize) -> usize {
+        match (file.live_rows(row_group), self.picked(file, row_group)) {
+            (0, _) => 0,
+            (_, Some(picked)) => picked.len(),
+            (live, None) => live,
+        }
     }
 }
 
@@ -309,8 +318,8 @@ impl Shared {
 enum Step<'a> {
     /// Read the footer of this file.
     File(usize, Opening<'a>),
-    /// Read this row group.
-    RowGroup(Arc<OpenFile>, usize),
+    /// Read these rows.
+    Rows(Arc<Part>),
 }
 
 struct Queue {
@@ -322,7 +331,9 @@ struct Queue {
 struct QueueState {
     /// Files not opened yet, the largest last.
     files: Vec<usize>,
-    row_groups: VecDeque<(Arc<OpenFile>, usize)>,
+    row_groups: VecDeque<Part>,
+    /// What the workers read.
+    parts: Vec<Weak<Part>>,
     /// Files whose footers are being read: they may yet bring row groups.
     opening: usize,
 }
@@ -339,18 +350,36 @@ impl Queue {
             if cancel.is_cancelled() {
                 return Err(cancelled());
             }
-            if let Some((file, row_group)) = state.row_groups.pop_front() {
-                return Ok(Some(Step::RowGroup(file, row_group)));
+            if let Some(part) = state.row_groups.pop_front() {
+                return Ok(Some(state.begin(part)));
             }
             if let Some(file) = state.files.pop() {
                 state.opening += 1;
                 return Ok(Some(Step::File(file, Opening { queue: self })));
             }
             if state.opening == 0 {
-                return Ok(None);
+                let half = state.half_of_the_largest();
+                return Ok(half.map(|part| state.begin(part)));
             }
             state = self.changed.wait_timeout(state, CANCEL_POLL).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+}
+
+impl QueueState {
+    /// Lets a worker read a part, of which others may take over the end.
+    fn begin<'a>(&mut self, part: Part) -> Step<'a> {
+        let part = Arc::new(part);
+        self.parts.retain(|part| part.strong_count() > 0);
+        self.parts.push(Arc::downgrade(&part));
+        Step::Rows(part)
+    }
+
+    /// Half of what is left where most is left of those of which it is worth it.
+    fn half_of_the_largest(&self) -> Option<Part> {
+        let mut parts: Vec<_> = self.parts.iter().filter_map(Weak::upgrade).collect();
+        parts.sort_by_key(|part| Reverse(part.bytes_left()));
+        parts.iter().find_map(|part| part.split())
     }
 }
 
@@ -361,7 +390,7 @@ struct Opening<'a> {
 
 impl Opening<'_> {
     /// Adds the file's row groups that are to be read to the queue.
-    fn done(self, row_groups: impl Iterator<Item = (Arc<OpenFile>, usize)>) {
+    fn done(self, row_groups: impl Iterator<Item = Part>) {
         self.queue.lock().row_groups.extend(row_groups);
     }
 }

@@ -1,0 +1,67 @@
+//! The rows of a row group that one worker reads, and of which another may take over the end.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::data_file::OpenFile;
+
+/// The encoded bytes for which it is worth to open a row group once more, with its dictionaries.
+const WORTH: usize = 2 << 20;
+/// How many times the rows that are taken over may stand before them: where their pages begin is known from the headers of the
+/// pages before, which are fetched once more.
+const PASSED_OVER: usize = 16;
+
+/// Rows of a row group, counted among those that are read of it.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) file: Arc<OpenFile>,
+    pub(super) row_group: usize,
+    /// Bytes of a row on average, as it is encoded.
+    pub(super) encoded_width: usize,
+    /// Those that nobody has read yet.
+    left: Mutex<Range<usize>>,
+}
+
+impl Part {
+    /// So many rows of a row group, all that are read of it.
+    pub(super) fn whole(file: Arc<OpenFile>, row_group: usize, rows: usize) -> Part {
+        let encoded_width = file.encoded_width(row_group);
+        Part { file, row_group, encoded_width, left: Mutex::new(0..rows) }
+    }
+
+    /// The rows that nobody has read yet.
+    pub(super) fn left(&self) -> Range<usize> {
+        self.lock().clone()
+    }
+
+    /// Notes that the next so many rows have been read; returns how many of them are still its own.
+    pub(super) fn advance(&self, rows: usize) -> usize {
+        let mut left = self.lock();
+        let own = rows.min(left.len());
+        left.start += own;
+        own
+    }
+
+    /// Takes over the second half of what is left, if that is worth it.
+    pub(super) fn split(&self) -> Option<Part> {
+        let mut left = self.lock();
+        let taken = left.start + left.len().div_ceil(2)..left.end;
+        if taken.len().saturating_mul(self.encoded_width) < WORTH
+            || taken.len().saturating_mul(PASSED_OVER) < taken.start
+        {
+            return None;
+        }
+        left.end = taken.start;
+        let (file, row_group, encoded_width) = (Arc::clone(&self.file), self.row_group, self.encoded_width);
+        Some(Part { file, row_group, encoded_width, left: Mutex::new(taken) })
+    }
+
+    /// The encoded bytes of the rows that nobody has read yet.
+    pub(super) fn bytes_left(&self) -> usize {
+        self.left().len().saturating_mul(self.encoded_width)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Range<usize>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
