@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo fmt lint test deny torture soak fuzz check-contract bench bench-serve
+.PHONY: help setup build demo fmt lint test deny torture soak fuzz check-contract check-instructions bench bench-serve
 
 # Where rustup puts cargo, which a shell opened before its installation does not know yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -33,6 +33,8 @@ help:
 	@echo '            make up what strangers may send, for so long each of what reads it'
 	@echo 'make check-contract'
 	@echo '            hold a running server to its OpenAPI document, by tools of others'
+	@echo 'make check-instructions'
+	@echo '            count what encoding and hashing a row takes, and hold it to what it took'
 	@echo 'make bench PEERS="duckdb pgpq adbc dlt sling spark"'
 	@echo '            measure loads beside Postgres itself and other loaders'
 	@echo 'make bench-serve'
@@ -74,6 +76,9 @@ fuzz: setup
 
 check-contract: build
 	@scripts/check-contract.sh
+
+check-instructions: setup
+	@scripts/check-instructions.sh
 
 bench: setup
 	@scripts/bench.sh

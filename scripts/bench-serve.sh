@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures how many rows a second the read API answers by key, beside what Postgres itself answers, what HTTP allows, and
-# what others make of the same table. Prints a table in Markdown with the medians of several rounds, in each of which all
-# are measured one after the other.
+# what others make of the same table. Writes the medians of several rounds, in each of which all are measured one after the
+# other, to docs/benchmarks/serve.md.
 #
 #   scripts/bench-serve.sh            ROUNDS (5) and SECONDS_EACH (10) of each measurement; LAKEGATE_TEST_BINARY, see there
 #

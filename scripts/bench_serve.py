@@ -22,6 +22,9 @@ WORK = pathlib.Path(sys.argv[1])
 BIN = WORK / "venv" / "bin"
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SECONDS = int(os.environ.get("SECONDS_EACH", "10"))
+# Between two measurements, so that what one leaves behind (64 processes of Postgres that end) does not delay the next.
+PAUSE = 2
+REPORT = pathlib.Path(__file__).resolve().parent.parent / "docs" / "benchmarks" / "serve.md"
 ORDERS = 1_500_000
 COLUMNS = "o_orderkey o_custkey o_orderstatus o_totalprice o_orderdate o_orderpriority o_clerk o_shippriority o_comment"
 
@@ -90,7 +93,12 @@ def server(command, url, env=None, cwd=None, data=None):
         yield
     finally:
         child.send_signal(signal.SIGINT)
-        child.wait()
+        try:
+            child.wait(10)
+        except subprocess.TimeoutExpired:
+            # ROAPI waits for connections that nobody closes.
+            child.kill()
+            child.wait()
 
 
 def milliseconds(text):
@@ -112,7 +120,7 @@ def wrk(base, request):
     if "Non-2xx" in out or "Socket errors" in out:
         sys.exit(f"not every request was answered:\n{out}")
     rate = float(re.search(r"Requests/sec:\s+([0-9.]+)", out).group(1))
-    return rate, milliseconds(re.search(r"99%\s+(\S+)", out).group(1))
+    return rate, milliseconds(re.search(r"^\s+99%\s+(\S+)", out, re.M).group(1))
 
 
 def pgbench(postgres):
@@ -205,7 +213,9 @@ def main():
     lakegate, folder = os.environ["LAKEGATE"], project()
     rates, delays = {}, {}
 
-    def note(who, measured):
+    def note(who, measure, *arguments):
+        time.sleep(PAUSE)
+        measured = measure(*arguments)
         rates.setdefault(who, []).append(measured[0])
         delays.setdefault(who, []).append(measured[1])
         print(f"{who}: {measured[0]:,.0f}/s, {measured[1]:.2f} ms", file=sys.stderr)
@@ -224,28 +234,58 @@ def main():
         warm(hot)
         constant = f"127.0.0.1:{free_port()}"
         stack.enter_context(server([os.environ["CONSTANT_BODY"], constant, len(body)], f"http://{constant}/x"))
-        peers = {"FastAPI + asyncpg": stack.enter_context(fastapi(postgres))}
+        # Each for its measurement only: together with pgbench they would take more connections than Postgres has.
+        peers = {"FastAPI + asyncpg": lambda: fastapi(postgres)}
         if (BIN / "roapi").exists():
-            peers["ROAPI, the table in memory"] = stack.enter_context(roapi(folder))
+            peers["ROAPI, the table in memory"] = lambda: roapi(folder)
         if (WORK / "node_modules" / ".bin" / "postgraphile").exists():
-            peers["PostGraphile"] = stack.enter_context(postgraphile(postgres))
+            peers["PostGraphile"] = lambda: postgraphile(postgres)
         for _ in range(ROUNDS):
-            note("pgbench, 64 clients", pgbench(postgres))
-            note("Lakegate, nothing kept", wrk(base, get("/v1/orders/")))
-            note("axum, a constant body", wrk(f"http://{constant}", get("/")))
-            note("Lakegate, every key kept", wrk(hot, get("/v1/orders/")))
-            for who, (address, request) in peers.items():
-                note(who, wrk(address, request))
+            note("pgbench, 64 clients", pgbench, postgres)
+            note("Lakegate, nothing kept", wrk, base, get("/v1/orders/"))
+            note("axum, a constant body", wrk, f"http://{constant}", get("/"))
+            note("Lakegate, every key kept", wrk, hot, get("/v1/orders/"))
+            for who, peer in peers.items():
+                with peer() as (address, request):
+                    note(who, wrk, address, request)
+    report(rates, delays, len(body))
+
+
+def report(rates, delays, body):
+    """Writes the medians, and how far the rounds were apart, as Markdown."""
     middle = {who: (statistics.median(rates[who]), statistics.median(delays[who])) for who in rates}
     ratio = lambda one, other: middle[one][0] / middle[other][0]
-    version = run(lakegate, "--version").strip()
-    print(f"{version}, {os.cpu_count()} cores ({platform.processor() or platform.machine()}), {run('pgbench', '--version').strip()}")
-    print(f"orders, {ORDERS:,} rows, {len(body)} bytes an answer; medians of {ROUNDS} rounds of {SECONDS} s\n")
-    print("| who | rows a second | p99 (pgbench: mean) |\n|---|---|---|")
-    for who, (rate, delay) in middle.items():
-        print(f"| {who} | {rate:,.0f} | {delay:.2f} ms |")
-    print(f"\nnothing kept: {ratio('Lakegate, nothing kept', 'pgbench, 64 clients'):.2f} times pgbench")
-    print(f"every key kept: {ratio('Lakegate, every key kept', 'axum, a constant body'):.2f} times axum with a constant body")
+    lines = [
+        "# Lookups, measured",
+        "",
+        "By `make bench-serve`; how is in `scripts/bench_serve.py`.",
+        "",
+        f"- {time.strftime('%Y-%m-%d')}, {os.cpu_count()} processors ({processor()}); all on this machine",
+        f"- {run(os.environ['LAKEGATE'], '--version').strip()}; {run('pgbench', '--version').strip()}",
+        f"- TPC-H `orders` at scale 1, {ORDERS:,} rows, whole rows by uniform random keys, {body} bytes an answer; wrk with one thread "
+        f"and 64 connections; medians of {ROUNDS} rounds of {SECONDS} s",
+        "- Every key kept: of `cache_memory: 2GiB`",
+        "",
+        "| who | rows a second | slowest and fastest round | p99 (pgbench: mean) |",
+        "|---|---|---|---|",
+    ]
+    for who, (rate, delay) in sorted(middle.items(), key=lambda row: -row[1][0]):
+        lines.append(f"| {who} | {rate:,.0f} | {min(rates[who]):,.0f} to {max(rates[who]):,.0f} | {delay:.2f} ms |")
+    lines += [
+        "",
+        f"- Nothing kept: {ratio('Lakegate, nothing kept', 'pgbench, 64 clients'):.2f} times what pgbench reads from the same table "
+        "over the same kind of socket",
+        f"- Every key kept: {ratio('Lakegate, every key kept', 'axum, a constant body'):.2f} times axum with a constant body of that size",
+    ]
+    REPORT.parent.mkdir(parents=True, exist_ok=True)
+    REPORT.write_text("\n".join(lines) + "\n")
+    print(REPORT.read_text())
+
+
+def processor():
+    """The processor's name."""
+    names = (line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 main()
