@@ -25,5 +25,5 @@ if ! [ -x "$work/node_modules/.bin/postgraphile" ]; then
     npm install --silent --no-audit --no-fund --prefix "$work" "postgraphile@4" || echo "no PostGraphile" >&2
 fi
 
-export LAKEGATE="$LAKEGATE_TEST_BINARY" CONSTANT_BODY="$work/target/release/constant-body"
+export PYTHONDONTWRITEBYTECODE=1 LAKEGATE="$LAKEGATE_TEST_BINARY" CONSTANT_BODY="$work/target/release/constant-body"
 exec "$work/venv/bin/python" scripts/bench_serve.py "$work"

@@ -34,5 +34,5 @@ for peer in $peers; do
     esac
 done
 
-export LAKEGATE="$LAKEGATE_TEST_BINARY" PEERS="$peers"
+export PYTHONDONTWRITEBYTECODE=1 LAKEGATE="$LAKEGATE_TEST_BINARY" PEERS="$peers"
 exec "$work/venv/bin/python" scripts/bench_load.py "$work"

@@ -10,16 +10,16 @@ import json
 import os
 import pathlib
 import platform
-import pwd
 import resource
-import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import time
 
 import psycopg
+
+import bench_postgres
+from bench_postgres import run
 
 WORK = pathlib.Path(sys.argv[1])
 HERE = pathlib.Path(__file__).parent
@@ -42,60 +42,8 @@ NAMES = {
 }
 TABLE_OF = {"dlt": "dlt_bench.{}", "sling": "public.sling_{}", "spark": "public.spark_{}"}
 
-SETTINGS = {
-    "shared_buffers": "2GB",
-    "maintenance_work_mem": "1GB",
-    "max_wal_size": "8GB",
-    "checkpoint_timeout": "30min",
-    "wal_level": "replica",
-    "fsync": "on",
-    # It would clean up after one load while the next is measured.
-    "autovacuum": "off",
-}
-
-
-def run(*command, **options):
-    done = subprocess.run([str(part) for part in command], text=True, capture_output=True, **options)
-    if done.returncode:
-        raise RuntimeError(f"{command[0]} failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return done.stdout
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
-def as_server(*command):
-    """As the account that Postgres runs under: it refuses to run as root."""
-    if os.geteuid() == 0:
-        return ["runuser", "-u", "postgres", "--", *command]
-    return list(command)
-
-
-@contextlib.contextmanager
-def postgres():
-    """A cluster of its own, until the end of the block; how to reach it."""
-    binaries = max(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-    folder = pathlib.Path("/var/tmp") / f"lakegate-bench-{os.getpid()}"
-    folder.mkdir()
-    if os.geteuid() == 0:
-        account = pwd.getpwnam("postgres")
-        os.chown(folder, account.pw_uid, account.pw_gid)
-    data, port = folder / "data", free_port()
-    run(*as_server(binaries / "initdb", "-D", data, "-U", "bench", "-A", "trust", "--locale=C.UTF-8", "-E", "UTF8"), cwd="/")
-    settings = {**SETTINGS, "port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": folder}
-    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
-    run(*as_server(binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"), cwd="/")
-    reach = {"PGHOST": str(folder), "PGPORT": str(port), "PGUSER": "bench", "PGDATABASE": "postgres"}
-    try:
-        postmaster = int((data / "postmaster.pid").read_text().split()[0])
-        version = run(binaries / "postgres", "--version").strip()
-        yield {**reach, "folder": folder, "version": version, "postmaster": postmaster}
-    finally:
-        run(*as_server(binaries / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop"), cwd="/")
-        shutil.rmtree(folder, ignore_errors=True)
+# Autovacuum would clean up after one load while the next is measured.
+SETTINGS = {**bench_postgres.SETTINGS, "autovacuum": "off"}
 
 
 class Database:
@@ -351,7 +299,7 @@ def versions(server):
 
 
 def main():
-    with postgres() as server:
+    with bench_postgres.cluster(SETTINGS) as server:
         database = Database(server)
         bench = Bench(database, server, make_data(database))
         for _ in range(ROUNDS):

@@ -1,7 +1,8 @@
 """Measures lookups of TPC-H `orders` (scale factor 1) by key; see bench-serve.sh, which calls it.
 
 Every server answers whole rows to 64 connections of wrk (one thread) that ask for uniform random keys; pgbench asks the same
-generation with 64 clients over the same kind of socket that Lakegate uses.
+generation with 64 clients. Clients of a network speak TCP, as wrk does, so that pgbench is measured over TCP, beside a Lakegate that
+reaches Postgres over TCP; and both once more over Postgres' Unix socket, which only what runs on the same machine can use.
 """
 
 import contextlib
@@ -11,12 +12,14 @@ import pathlib
 import platform
 import re
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import time
 import urllib.request
+
+import bench_postgres
+from bench_postgres import free_port, run
 
 WORK = pathlib.Path(sys.argv[1])
 BIN = WORK / "venv" / "bin"
@@ -26,7 +29,14 @@ SECONDS = int(os.environ.get("SECONDS_EACH", "10"))
 PAUSE = 2
 REPORT = pathlib.Path(__file__).resolve().parent.parent / "docs" / "benchmarks" / "serve.md"
 ORDERS = 1_500_000
+# Four servers and a peer with connections of their own, beside the 64 of pgbench.
+SETTINGS = {**bench_postgres.SETTINGS, "max_connections": "200"}
 COLUMNS = "o_orderkey o_custkey o_orderstatus o_totalprice o_orderdate o_orderpriority o_clerk o_shippriority o_comment"
+
+# Who is measured.
+PGBENCH, NOTHING = "pgbench, 64 clients", "Lakegate, nothing kept"
+CONSTANT, EVERY = "axum, a constant body", "Lakegate, every key kept"
+UNIX = ", Unix socket"
 
 # Orders are numbered with gaps: of every 32 numbers the first 8 are used, and the first of all is 1.
 REQUESTS = """
@@ -57,16 +67,6 @@ async def order(key: int):
         raise HTTPException(404)
     return dict(row)
 '''
-
-
-def run(*command, **options):
-    return subprocess.run([str(part) for part in command], check=True, text=True, capture_output=True, **options).stdout
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def fetch(url, data=None):
@@ -123,7 +123,7 @@ def wrk(base, request):
     return rate, milliseconds(re.search(r"^\s+99%\s+(\S+)", out, re.M).group(1))
 
 
-def pgbench(postgres):
+def pgbench(postgres, host):
     script = WORK / "orders.pgbench"
     columns = ", ".join(COLUMNS.split())
     script.write_text(
@@ -131,32 +131,34 @@ def pgbench(postgres):
         f"SELECT {columns} FROM {postgres['table']} WHERE o_orderkey = :k;\n"
     )
     environment = {**os.environ, "PGOPTIONS": "-c jit=off"}
-    connection = ["-h", postgres["folder"], "-p", postgres["port"], "-U", postgres["user"], postgres["database"]]
+    connection = ["-h", host, "-p", postgres["port"], "-U", postgres["user"], postgres["database"]]
     out = run("pgbench", "-n", "-M", "prepared", "-c", "64", "-j", "1", "-T", SECONDS, "-f", script, *connection, env=environment)
     return float(re.search(r"tps = ([0-9.]+)", out).group(1)), float(re.search(r"latency average = ([0-9.]+)", out).group(1))
 
 
 def project():
-    """A project with `orders`, synced; its folder and its table in Postgres."""
-    folder = WORK / "serve"
+    """The folder of a project with `orders` in a Postgres that BENCH_POSTGRES names."""
+    folder = WORK / "lookups"
     if not (folder / "lake" / "orders.parquet").exists():
         (folder / "lake").mkdir(parents=True, exist_ok=True)
         run(BIN / "tpchgen-cli", "parquet", "-s", "1", "--tables=orders", f"--output-dir={folder / 'lake'}")
     (folder / "pipelines").mkdir(exist_ok=True)
     (folder / "pipelines" / "orders.yaml").write_text("source: lake/orders.parquet\nprimary_key: [o_orderkey]\n")
-    (folder / "lakegate.yaml").touch()
+    (folder / "lakegate.yaml").write_text("postgres: ${BENCH_POSTGRES}\n")
     return folder
 
 
-def postgres_of(folder):
-    """How to reach the server that Lakegate runs, over its socket."""
-    data = next(folder.glob(".lakegate/postgres/**/postmaster.pid")).parent
-    lines = (data / "postmaster.pid").read_text().splitlines()
-    sockets = lines[4] if lines[4].startswith("/") else str((data / lines[4]).resolve())
-    url = re.search(r"postgres://([^:]+):[^@]+@[^/]+/(\w+)", run(os.environ["LAKEGATE"], "--project", folder, "status"))
-    record = json.loads(run(os.environ["LAKEGATE"], "--project", folder, "generations", "orders", "--output", "json").splitlines()[0])
+def reached_over(host, cluster):
+    return f"postgres://{cluster['PGUSER']}@/{cluster['PGDATABASE']}?host={host}&port={cluster['PGPORT']}"
+
+
+def postgres_of(folder, cluster, environment):
+    """How to reach the table, over the Unix socket."""
+    lakegate = [os.environ["LAKEGATE"], "--project", folder]
+    record = json.loads(run(*lakegate, "generations", "orders", "--output", "json", env=environment).splitlines()[0])
     table = f"lakegate_data.orders__g{record['generation']}"
-    return {"folder": sockets, "port": lines[3], "user": url.group(1), "database": url.group(2), "table": table, "url": url.group(0)}
+    reach = {"folder": cluster["PGHOST"], "port": cluster["PGPORT"], "user": cluster["PGUSER"], "database": cluster["PGDATABASE"]}
+    return {**reach, "table": table, "version": cluster["version"]}
 
 
 def warm(base):
@@ -220,38 +222,50 @@ def main():
         delays.setdefault(who, []).append(measured[1])
         print(f"{who}: {measured[0]:,.0f}/s, {measured[1]:.2f} ms", file=sys.stderr)
 
-    address = f"127.0.0.1:{free_port()}"
-    up = {"LAKEGATE_API_LISTEN": address, "LAKEGATE_ADMIN_LISTEN": f"127.0.0.1:{free_port()}", "LAKEGATE_LIMITS_CACHE_MEMORY": "0"}
-    cached = {**up, "LAKEGATE_LIMITS_CACHE_MEMORY": "2GiB", "LAKEGATE_API_LISTEN": f"127.0.0.1:{free_port()}"}
     with contextlib.ExitStack() as stack:
-        base = f"http://{address}"
-        stack.enter_context(server([lakegate, "--project", folder, "up"], f"{base}/livez", up))
-        run(lakegate, "--project", folder, "sync", "orders")
+        cluster = stack.enter_context(bench_postgres.cluster(SETTINGS))
+        tcp, unix = "127.0.0.1", cluster["PGHOST"]
+
+        def serving(host, cache):
+            """A Lakegate that reaches Postgres so and keeps so much; where it answers."""
+            address = f"127.0.0.1:{free_port()}"
+            environment = {
+                "BENCH_POSTGRES": reached_over(host, cluster),
+                "LAKEGATE_API_LISTEN": address,
+                "LAKEGATE_ADMIN_LISTEN": f"127.0.0.1:{free_port()}",
+                "LAKEGATE_LIMITS_CACHE_MEMORY": cache,
+            }
+            stack.enter_context(server([lakegate, "--project", folder, "serve"], f"http://{address}/readyz", environment))
+            return f"http://{address}"
+
+        environment = {**os.environ, "BENCH_POSTGRES": reached_over(tcp, cluster)}
+        run(lakegate, "--project", folder, "sync", "orders", env=environment)
+        postgres = postgres_of(folder, cluster, environment)
+        base, local, hot = serving(tcp, "0"), serving(unix, "0"), serving(tcp, "2GiB")
         body = fetch(f"{base}/v1/orders/1")
-        postgres = postgres_of(folder)
-        hot = f"http://{cached['LAKEGATE_API_LISTEN']}"
-        stack.enter_context(server([lakegate, "--project", folder, "serve"], f"{hot}/readyz", cached))
         warm(hot)
         constant = f"127.0.0.1:{free_port()}"
         stack.enter_context(server([os.environ["CONSTANT_BODY"], constant, len(body)], f"http://{constant}/x"))
-        # Each for its measurement only: together with pgbench they would take more connections than Postgres has.
+        # Each for its measurement only: an idle one takes memory and connections.
         peers = {"FastAPI + asyncpg": lambda: fastapi(postgres)}
         if (BIN / "roapi").exists():
             peers["ROAPI, the table in memory"] = lambda: roapi(folder)
         if (WORK / "node_modules" / ".bin" / "postgraphile").exists():
             peers["PostGraphile"] = lambda: postgraphile(postgres)
         for _ in range(ROUNDS):
-            note("pgbench, 64 clients", pgbench, postgres)
-            note("Lakegate, nothing kept", wrk, base, get("/v1/orders/"))
-            note("axum, a constant body", wrk, f"http://{constant}", get("/"))
-            note("Lakegate, every key kept", wrk, hot, get("/v1/orders/"))
+            note(PGBENCH, pgbench, postgres, tcp)
+            note(NOTHING, wrk, base, get("/v1/orders/"))
+            note(PGBENCH + UNIX, pgbench, postgres, unix)
+            note(NOTHING + UNIX, wrk, local, get("/v1/orders/"))
+            note(CONSTANT, wrk, f"http://{constant}", get("/"))
+            note(EVERY, wrk, hot, get("/v1/orders/"))
             for who, peer in peers.items():
                 with peer() as (address, request):
                     note(who, wrk, address, request)
-    report(rates, delays, len(body))
+    report(rates, delays, len(body), postgres["version"])
 
 
-def report(rates, delays, body):
+def report(rates, delays, body, postgres):
     """Writes the medians, and how far the rounds were apart, as Markdown."""
     middle = {who: (statistics.median(rates[who]), statistics.median(delays[who])) for who in rates}
     ratio = lambda one, other: middle[one][0] / middle[other][0]
@@ -261,7 +275,7 @@ def report(rates, delays, body):
         "By `make bench-serve`; how is in `scripts/bench_serve.py`.",
         "",
         f"- {time.strftime('%Y-%m-%d')}, {os.cpu_count()} processors ({processor()}); all on this machine",
-        f"- {run(os.environ['LAKEGATE'], '--version').strip()}; {run('pgbench', '--version').strip()}",
+        f"- {run(os.environ['LAKEGATE'], '--version').strip()}; {postgres}, reached over TCP unless the table says otherwise; the peers over its Unix socket",
         f"- TPC-H `orders` at scale 1, {ORDERS:,} rows, whole rows by uniform random keys, {body} bytes an answer; wrk with one thread "
         f"and 64 connections; medians of {ROUNDS} rounds of {SECONDS} s",
         "- Every key kept: of `cache_memory: 2GiB`",
@@ -273,9 +287,9 @@ def report(rates, delays, body):
         lines.append(f"| {who} | {rate:,.0f} | {min(rates[who]):,.0f} to {max(rates[who]):,.0f} | {delay:.2f} ms |")
     lines += [
         "",
-        f"- Nothing kept: {ratio('Lakegate, nothing kept', 'pgbench, 64 clients'):.2f} times what pgbench reads from the same table "
-        "over the same kind of socket",
-        f"- Every key kept: {ratio('Lakegate, every key kept', 'axum, a constant body'):.2f} times axum with a constant body of that size",
+        f"- Nothing kept: {ratio(NOTHING, PGBENCH):.2f} times what pgbench reads from the same table where all speak TCP; "
+        f"{ratio(NOTHING + UNIX, PGBENCH + UNIX):.2f} times where both reach Postgres over its Unix socket (and wrk Lakegate over TCP)",
+        f"- Every key kept: {ratio(EVERY, CONSTANT):.2f} times axum with a constant body of that size",
     ]
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.write_text("\n".join(lines) + "\n")
