@@ -340,6 +340,8 @@ async fn requests_to_other_hosts_and_with_bodies_are_refused() {
     assert_eq!(status(&[("Host", "data.example.com")]).await, 200);
     assert_eq!(status(&[("Host", "evil.example.com")]).await, 421);
     assert_eq!(status(&[("Host", "")]).await, 421);
+    // Of two, somebody else may heed the other one.
+    assert_eq!(status(&[("Host", "localhost"), ("Host", "localhost")]).await, 421);
     assert_eq!(status(&[("Content-Length", "5")]).await, 413);
     let many: Vec<_> = (0..100).map(|_| ("X-Filler", "x")).collect();
     assert_eq!(status(&many).await, 431);

@@ -138,6 +138,7 @@ async fn a_table_that_cannot_be_read_is_503_and_says_nothing_of_postgres() {
             let reply = get(addr, url).await;
             assert_eq!((reply.status, reply.code().as_str()), (503, "LG6009"), "{damage}: {reply:?}");
             assert_eq!(reply.header("retry-after"), Some("1"));
+            assert!(!reply.body.contains("again and again"), "{damage}: {}", reply.body);
             for leak in ["column", "relation", "elsewhere", "lakegate_data", "__g", "ERROR", "type"] {
                 assert!(!reply.body.contains(leak), "{leak}: {}", reply.body);
             }

@@ -21,13 +21,19 @@ pub(super) struct Pace {
     pub(super) usual: Duration,
     /// A file, and an address that has not answered.
     pub(super) soon: Duration,
-    /// The shortest pause before a set is read again because a token names a key that it has not.
+    /// The shortest pause before an address is asked again because a token names a key that is not in its set.
     pub(super) settled: Duration,
+    /// The same of a file.
+    pub(super) settled_file: Duration,
 }
 
 impl Pace {
-    pub(super) const USUAL: Pace =
-        Pace { usual: Duration::from_secs(5 * 60), soon: Duration::from_secs(10), settled: Duration::from_secs(10) };
+    pub(super) const USUAL: Pace = Pace {
+        usual: Duration::from_secs(5 * 60),
+        soon: Duration::from_secs(10),
+        settled: Duration::from_secs(10),
+        settled_file: Duration::from_secs(1),
+    };
 }
 
 /// The longest that an address may take to answer.
@@ -69,9 +75,11 @@ impl Tokens {
                     failing = true;
                 }
             }
-            self.settled(Utc::now() + pace.settled);
-            let settled = Instant::now() + pace.settled;
-            let is_usual = !failing && matches!(source, Source::Url(..));
+            let is_file = matches!(source, Source::File(_));
+            let pause = if is_file { pace.settled_file } else { pace.settled };
+            self.settled(Utc::now() + pause);
+            let settled = Instant::now() + pause;
+            let is_usual = !failing && !is_file;
             let next = Instant::now() + if is_usual { pace.usual } else { pace.soon };
             tokio::select! {
                 () = shutdown.cancelled() => return,

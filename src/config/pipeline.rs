@@ -237,7 +237,11 @@ pub(super) fn read(node: &Node, file: &str, defaults: &Defaults, reader: &mut Re
     let own = PipelineFile::read(node, reader)?;
     let declares_name = matches!(&node.value, Value::Map(entries) if entries.iter().any(|(key, _)| key.name == "name"));
     let name = if declares_name { own.name.clone() } else { name_of(file, reader) };
-    let keys = own.over(defaults.0.clone()).preset(reader);
+    let declared = own.over(defaults.0.clone());
+    // That it is declared says something already: all of its keys may be left out.
+    let is_to_go = declared.deprecated.is_some();
+    let keys = declared.preset(reader);
+    let deprecated = keys.deprecated.filter(|_| is_to_go).map(|deprecated| deprecation(deprecated.value, reader));
     let (name, serve) = (name?, keys.serve?.value);
     let of_schedule = keys.schedule.as_ref().map(|schedule| schedule.place.clone());
     let of_group = keys.group.as_ref().map(|group| group.place.clone());
@@ -263,14 +267,21 @@ pub(super) fn read(node: &Node, file: &str, defaults: &Defaults, reader: &mut Re
         retain: keys.retain?.value.0 as u32,
         timeout: keys.timeout?.value.0,
         publish_timeout: keys.publish_timeout?.value.0,
-        serve: serve.policy(keys.deprecated.map(|deprecated| deprecation(deprecated.value)))?,
+        serve: serve.policy(deprecated)?,
         file: PathBuf::from(file),
     };
     let schedule = of_schedule.or(of_group).unwrap_or(Place::Project);
     Some(Declared { pipeline, name: name.place, schedule })
 }
 
-fn deprecation(keys: DeprecatedKeys) -> Deprecation {
+fn deprecation(keys: DeprecatedKeys, reader: &mut Reader<'_>) -> Deprecation {
+    if let (Some(since), Some(sunset)) = (&keys.since, &keys.sunset)
+        && sunset.value.0 < since.value.0
+    {
+        // RFC 9745, section 4.
+        let hint = "a table goes after it was deprecated: mend one of both";
+        let _: Option<()> = reader.invalid(&sunset.place, "`deprecated.sunset` is before `deprecated.since`", hint);
+    }
     Deprecation {
         since: keys.since.map(|since| since.value.0),
         sunset: keys.sunset.map(|sunset| sunset.value.0),

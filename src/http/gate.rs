@@ -128,8 +128,10 @@ impl Passed {
 fn check(gate: &Gate, request: &Request) -> Result<()> {
     // HTTP/2 has the host in the URL, HTTP/1 in a header.
     let named = request.uri().authority().map(Authority::as_str);
-    let host = named.or_else(|| request.headers().get(HOST).and_then(|host| host.to_str().ok())).unwrap_or_default();
-    if !gate.hosts.admit(host) {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = named.or_else(|| hosts.next().and_then(|host| host.to_str().ok())).unwrap_or_default();
+    // Of several, who is in front of us may have heeded another one (RFC 9112, section 3.2).
+    if !gate.hosts.admit(host) || hosts.next().is_some() {
         return Err(Error::new(Code::HostRefused, "requests to this host name are not answered here")
             .hint(format!("the operator can add it to `{}.hosts`", gate.api.section())));
     }

@@ -21,7 +21,7 @@ use super::statement::{Binary, Query, Values};
 use super::table::PublishedTable;
 use crate::domain::{Code, Error, Result};
 use crate::http::Workers;
-use crate::postgres::{Connector, Purpose, Session};
+use crate::postgres::{Connector, Purpose, Session, explain};
 
 /// Prepared statements kept by one connection; beyond, it begins anew.
 const MAX_STATEMENTS: usize = 512;
@@ -185,9 +185,10 @@ impl LookupConnection {
                 }
                 Ok(Err(Failure::Postgres(error))) => {
                     let lost = prepared.session.is_closed() || error.code().is_none_or(ends_session);
-                    tracing::warn!(%error, table = %batch.table.name, lost, "a lookup failed");
+                    let refusal = refused(&error);
+                    tracing::warn!(error = %explain(error), table = %batch.table.name, lost, "a lookup failed");
                     if !lost {
-                        return batch.refuse(|| Unanswered::Failed(refused(&error)));
+                        return batch.refuse(|| Unanswered::Failed(refusal.repeat()));
                     }
                     self.session = None;
                 }

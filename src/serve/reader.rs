@@ -44,6 +44,9 @@ const MAX_BATCHES: usize = 256;
 /// How much longer than the statement timeout a question may take altogether.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// How long a question may take while nothing is heard of Postgres: longer than what is kept waits for it.
+const DEAF: Duration = Duration::from_secs(2);
+
 /// Reads published tables. Its connections end when it is dropped.
 pub(super) struct Reader {
     catalog: Catalog,
@@ -209,12 +212,13 @@ impl Reader {
 
     /// Until when a question is answered.
     fn deadline(&self, began: Instant) -> tokio::time::Instant {
-        (began + self.patience).into()
+        let patience = if self.catalog.is_deaf() { self.patience.min(DEAF) } else { self.patience };
+        (began + patience).into()
     }
 
     async fn persist(&self, asked: Asked<'_>, asker: Asker<'_>) -> Answer {
         let caller = asker.caller;
-        let mut grant = None;
+        let (mut grant, mut before) = (None, None);
         for attempt in 0..=REPEATS {
             let no_table = || Error::new(Code::TableNotFound, "there is no table of this name");
             let table = match self.catalog.find(asked.table(), caller).await {
@@ -232,7 +236,16 @@ impl Reader {
             let Told { body, stale } = match self.ask(&table, &view, asked, attempt > 0).await {
                 Ok(told) => told,
                 Err(Unanswered::Failed(error)) => Told { body: Err(error), stale: false },
-                Err(Unanswered::Moved) if self.catalog.refresh().await => continue,
+                Err(Unanswered::Moved) if self.catalog.refresh().await => {
+                    let state = (table.publish_no, table.generation);
+                    if before == Some(state) {
+                        // Nothing has moved: what is published is not there.
+                        tracing::error!(table = %table.name, generation = %table.generation, "a published table cannot be read");
+                        return Answer::refusal(Some(table), unavailable("the table cannot be read"));
+                    }
+                    before = Some(state);
+                    continue;
+                }
                 Err(Unanswered::Moved) => return unavailable("what is published cannot be read").into(),
             };
             let rows = body.as_ref().map_or(0, |body| body.rows);

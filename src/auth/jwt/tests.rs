@@ -273,8 +273,12 @@ async fn judged(tokens: &Tokens, token: &str, expected: Result<Option<String>, C
     }
 }
 
-const FAST: Pace =
-    Pace { usual: Duration::from_secs(3_600), soon: Duration::from_millis(5), settled: Duration::from_millis(5) };
+const FAST: Pace = Pace {
+    usual: Duration::from_secs(3_600),
+    soon: Duration::from_millis(5),
+    settled: Duration::from_millis(5),
+    settled_file: Duration::from_millis(5),
+};
 
 fn now_claims() -> Value {
     claims_with("exp", json!(Utc::now().timestamp() + 600))
@@ -304,6 +308,28 @@ async fn a_file_is_followed_and_a_broken_one_changes_nothing() {
     let until = CancellationToken::new();
     tokio::select! {
         () = tokens.follow(FAST, &until) => panic!("it has ended"),
+        () = steps => {}
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_read_again_when_a_token_names_a_new_key() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("keys.json");
+    let (old, new) = (Issuer::new(Algorithm::EdDSA), Issuer::new(Algorithm::EdDSA));
+    std::fs::write(&path, json!({"keys": [old.jwk("a")]}).to_string()).unwrap();
+    let tokens = Tokens::new(settings(JwtKeys::File(path.clone())));
+    let new_token = new.sign(Some("b"), &now_claims());
+    let until = CancellationToken::new();
+    let steps = async {
+        judged(&tokens, &old.sign(Some("a"), &now_claims()), alice()).await;
+        std::fs::write(&path, json!({"keys": [new.jwk("b")]}).to_string()).unwrap();
+        judged(&tokens, &new_token, Err(Code::Unavailable)).await;
+        judged(&tokens, &new_token, alice()).await;
+    };
+    let never_by_itself = Pace { soon: Duration::from_secs(3_600), ..FAST };
+    tokio::select! {
+        () = tokens.follow(never_by_itself, &until) => panic!("it has ended"),
         () = steps => {}
     }
 }

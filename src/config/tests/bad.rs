@@ -77,6 +77,7 @@ fn wrong_values_of_a_pipeline() {
         "publish_timeout: 400d\n",
         "freshness: 10s\n",
         "deprecated: {sunset: soon, link: example.org}\n",
+        "deprecated: {since: 2026-12-31, sunset: 2026-01-01}\n",
         "deprecated: {link: \"https://me:secret@example.org\"}\n",
         "mode: snapshott\n",
         "on_schema_change: [fail]\n",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 use super::{Environment, folder, load, load_files, load_pipeline, load_project};
-use crate::domain::{Auth, Credentials, JwtKeys, Pipeline, Project, Rate, RateLimit, SourceSpec};
+use crate::domain::{Auth, Credentials, Deprecation, JwtKeys, Pipeline, Project, Rate, RateLimit, SourceSpec};
 
 fn pipeline(rest: &str, env: &[(&str, &str)]) -> Pipeline {
     load_pipeline(rest, env).unwrap().project.pipelines.remove(0)
@@ -75,6 +75,13 @@ deprecated: {since: 2026-01-01, sunset: "2026-12-31T23:59:59Z", link: "https://e
     let SourceSpec::Delta(delta) = &loaded.project.pipelines[0].source else { panic!("not a Delta source") };
     assert_eq!(delta.options["aws_secret_access_key"].expose_secret(), "hunter2");
     assert_eq!(delta.options["allow_http"].expose_secret(), "true");
+}
+
+#[test]
+fn a_table_is_to_go_only_where_that_is_declared() {
+    let deprecated = |rest: &str| pipeline(rest, &[]).serve.deprecated;
+    assert_eq!(deprecated(""), None);
+    assert_eq!(deprecated("deprecated: {}\n"), Some(Deprecation::default()));
 }
 
 #[test]
