@@ -91,6 +91,18 @@ async fn how_a_table_is_served_is_published_without_a_run_and_no_request_fails()
 }
 
 #[tokio::test]
+async fn that_a_table_is_to_go_is_told_while_its_file_says_so() {
+    let items = Items::new("").await;
+    let up = items.project.start("up").await;
+    let told = async || get(up.address, "/v1/items/1").await.header("deprecation").is_some();
+    assert!(!told().await);
+    for declared in [true, false] {
+        items.pipeline(if declared { "deprecated: {}\n" } else { "" });
+        eventually("what is declared", async || told().await == declared).await;
+    }
+}
+
+#[tokio::test]
 async fn a_run_under_way_ends_as_it_began_and_then_the_table_is_served_as_declared() {
     let items = Items::new("").await;
     let up = Process::start(items.project.command(&["up"]));
