@@ -32,6 +32,9 @@ async fn requests_are_written_down_with_their_tables_and_without_keys_and_secret
         assert_eq!(get_with(address, "/v1/alice@example.com/7", &[credential]).await.status, 404);
         let json = ("Content-Type", "application/json");
         assert_eq!(post_with(address, "/v1/items/_batch", &[credential, json], r#"{"keys": [1]}"#).await.status, 200);
+        assert_eq!(get_with(address, "/v1/items/1?foo=1", &[credential]).await.status, 400);
+        assert_eq!(post_with(address, "/v1/items/_batch", &[credential, json], "{").await.status, 400);
+        assert_eq!(get_with(address, "/v1/openapi.json", &[credential]).await.status, 200);
         assert_eq!(get_with(address, "/readyz", &[]).await.status, 200);
     })
     .await;
@@ -46,6 +49,9 @@ async fn requests_are_written_down_with_their_tables_and_without_keys_and_secret
             json!(["GET", "/v1/{table}/{key}", null, null, 401, null]),
             json!(["GET", "/v1/{table}/{key}", null, null, 404, caller]),
             json!(["POST", "/v1/{table}/_batch", "items", "batch", 200, caller]),
+            json!(["GET", "/v1/{table}/{key}", "items", "row", 400, caller]),
+            json!(["POST", "/v1/{table}/_batch", "items", "batch", 400, caller]),
+            json!(["GET", "/v1/openapi.json", null, null, 200, caller]),
         ]
     );
     assert!(lines.iter().all(|line| line["client"] == "127.0.0.1"), "{lines:?}");

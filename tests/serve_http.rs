@@ -342,6 +342,16 @@ async fn requests_to_other_hosts_and_with_bodies_are_refused() {
     assert_eq!(status(&[("Host", "")]).await, 421);
     // Of two, somebody else may heed the other one.
     assert_eq!(status(&[("Host", "localhost"), ("Host", "localhost")]).await, 421);
+    // What is sent as to a proxy names its host twice (RFC 9112, section 3.2.2).
+    for (host, field, expected) in [
+        ("localhost:1", "localhost:1", 200),
+        ("evil.example.com", "localhost:1", 421),
+        ("localhost:1", "evil.example.com", 421),
+    ] {
+        let url = format!("http://{host}/v1/orders/1");
+        let reply = get_with(running.server.addr, &url, &[("Host", field)]).await;
+        assert_eq!(reply.status, expected, "{host} {field}");
+    }
     assert_eq!(status(&[("Content-Length", "5")]).await, 413);
     let many: Vec<_> = (0..100).map(|_| ("X-Filler", "x")).collect();
     assert_eq!(status(&many).await, 431);

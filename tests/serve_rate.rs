@@ -73,6 +73,25 @@ async fn a_batch_costs_as_many_rows_as_it_has_keys() {
 }
 
 #[tokio::test]
+async fn what_is_not_understood_costs_as_much_as_a_row() {
+    let database = TestDatabase::new().await;
+    let (_publisher, _) = limited(&database, RateLimit { caller: Some(FIVE), table: None }).await;
+    let running = Running::start(settings(), database.connector()).await;
+    let addr = running.server.addr;
+    for (row, reply) in [
+        ("r=4;", get(addr, "/v1/lines/0/1?foo=1").await),
+        ("r=3;", get(addr, "/v1/lines//1").await),
+        ("r=2;", post(addr, "/v1/lines/_batch", "{").await),
+        ("r=1;", get(addr, "/v1/lines/x/1").await),
+        ("r=0;", post(addr, "/v1/lines/_batch", r#"{"keys": 1}"#).await),
+    ] {
+        assert!(reply.status == 400 && left(&reply).contains(row), "{row} {reply:?}");
+    }
+    assert_eq!(get(addr, "/v1/lines/0/1?foo=1").await.status, 429);
+    assert_eq!(post(addr, "/v1/lines/_batch", "{").await.status, 429);
+}
+
+#[tokio::test]
 async fn all_together_are_limited_too() {
     let database = TestDatabase::new().await;
     let one = Rate { rows: 1, seconds: 86_400 };

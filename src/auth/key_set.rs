@@ -40,11 +40,12 @@ impl KeySet {
             return Err(format!("it has {} keys, which are more than {MAX_KEYS}", set.keys.len()));
         }
         let jwks = set.keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
-        let keys: Vec<SigningKey> = jwks.filter_map(|jwk| usable(&jwk)).collect();
-        if keys.is_empty() {
-            return Err("it has no key that signs by RS256, ES256 or EdDSA".to_owned());
-        }
-        Ok(KeySet(keys))
+        Ok(KeySet(jwks.filter_map(|jwk| usable(&jwk)).collect()))
+    }
+
+    /// Whether no token can be signed with any of them: an issuer that takes back its last key publishes such a set.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The key of a token with this header; `None` where none fits, or more than one does.

@@ -56,7 +56,7 @@ impl Tokens {
                 Err(error) => return tracing::error!("tokens cannot be verified: {error}"),
             },
         };
-        let mut failing = false;
+        let (mut failing, mut empty) = (false, false);
         loop {
             let asked_at = Utc::now();
             let Some(read) = shutdown.run_until_cancelled(source.read()).await else { return };
@@ -66,6 +66,13 @@ impl Tokens {
                         tracing::info!("the keys of tokens are known again");
                     }
                     failing = false;
+                    if keys.is_empty() && !empty {
+                        tracing::warn!(
+                            "the key set of {} has no key that signs by RS256, ES256 or EdDSA: no token is taken",
+                            source.name()
+                        );
+                    }
+                    empty = keys.is_empty();
                     self.trust(keys, Some(asked_at));
                 }
                 Err(error) => {

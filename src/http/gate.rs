@@ -126,12 +126,13 @@ impl Passed {
 }
 
 fn check(gate: &Gate, request: &Request) -> Result<()> {
-    // HTTP/2 has the host in the URL, HTTP/1 in a header.
+    // HTTP/2 has the host in the URL, HTTP/1 in a header, and what is sent as to a proxy has it in both.
     let named = request.uri().authority().map(Authority::as_str);
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let host = named.or_else(|| hosts.next().and_then(|host| host.to_str().ok())).unwrap_or_default();
-    // Of several, who is in front of us may have heeded another one (RFC 9112, section 3.2).
-    if !gate.hosts.admit(host) || hosts.next().is_some() {
+    let mut fields = request.headers().get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
+    let (field, further) = (fields.next(), fields.next());
+    let mut hosts = named.into_iter().chain(field).peekable();
+    // Of several fields, who is in front of us may have heeded another one (RFC 9112, section 3.2).
+    if further.is_some() || hosts.peek().is_none() || !hosts.all(|host| gate.hosts.admit(host)) {
         return Err(Error::new(Code::HostRefused, "requests to this host name are not answered here")
             .hint(format!("the operator can add it to `{}.hosts`", gate.api.section())));
     }

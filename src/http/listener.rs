@@ -4,17 +4,16 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
 use axum::response::Response;
 use hyper::body::{Body as _, Incoming};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -30,18 +29,19 @@ use crate::domain::{ApiSettings, Auth, Code, Error, Result};
 
 use super::Api;
 use super::gate::Gate;
+use super::streams::Streams;
 use super::tls;
 use super::workers::Workers;
 
 /// Connections at a time; further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 4096;
 
-/// The most bytes of a request's head; more is answered 431, as are more than 100 headers (the HTTP library's own
-/// bound). Leaves room for a URL of the longest kind.
+/// The most bytes of a request's head; more is answered 431, as are more than 100 headers over HTTP/1 (the HTTP library's
+/// own bound). Leaves room for a URL of the longest kind.
 const MAX_HEAD_BYTES: usize = 32 << 10;
 
-/// How long a client may take to send a request's head, and be idle between requests.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may ask nothing, and take to send a request's head.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// How long a client may take none of the bytes that are sent to it.
 const STALL: Duration = Duration::from_secs(30);
@@ -64,6 +64,7 @@ pub struct Listener {
     listener: TcpListener,
     addr: SocketAddr,
     tls: Option<Arc<ServerConfig>>,
+    idle: Duration,
     stall: Duration,
 }
 
@@ -81,7 +82,7 @@ impl Listener {
         let tls = settings.tls.clone().map(tls::config).transpose()?;
         let listener = TcpListener::bind(listen).await.map_err(|error| not_bound(api, listen, error))?;
         let addr = listener.local_addr().map_err(|error| not_bound(api, listen, error))?;
-        Ok(Listener { api, settings, listener, addr, tls, stall: STALL })
+        Ok(Listener { api, settings, listener, addr, tls, idle: IDLE, stall: STALL })
     }
 
     /// The address, with the port that was taken where 0 was asked for.
@@ -123,9 +124,12 @@ impl Listener {
             let Some((stream, peer, place)) = accepted else { continue };
             let (runtime, dealt) =
                 workers.and_then(Workers::deal).map_or((&here, None), |(at, dealt)| (at, Some(dealt)));
-            let spoken = Arc::new(AtomicBool::new(false));
-            let service = TowerToHyperService::new(noting(answers.clone(), peer, Arc::clone(&spoken)));
-            let stall = self.stall;
+            let streams = Arc::new(Streams::default());
+            let service = service_fn({
+                let (answers, streams) = (answers.clone(), Arc::clone(&streams));
+                move |request| answer(answers.clone(), request, peer, &streams)
+            });
+            let (idle, stall) = (self.idle, self.stall);
             let (http, tls, watcher) = (http.clone(), self.tls.clone().map(TlsAcceptor::from), graceful.watcher());
             let served = async move {
                 // It belongs to the runtime that drives it.
@@ -144,7 +148,7 @@ impl Listener {
                 };
                 tokio::select! {
                     () = served => {}
-                    () = silent(&spoken) => {}
+                    () = streams.deserted(idle, stall) => {}
                 }
                 drop((place, dealt));
             };
@@ -216,40 +220,37 @@ async fn accept(
 
 fn http() -> Builder<TokioExecutor> {
     let mut http = Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEAD_BYTES);
     http.http2()
         .timer(TokioTimer::new())
         .max_header_list_size(MAX_HEAD_BYTES as u32)
         .max_concurrent_streams(MAX_STREAMS)
-        .keep_alive_interval(HEAD_TIMEOUT)
-        .keep_alive_timeout(HEAD_TIMEOUT);
+        .keep_alive_interval(IDLE)
+        .keep_alive_timeout(IDLE);
     http
 }
 
-/// What answers, noting that a request has come, and telling from where.
-fn noting<S>(
+/// Answers a request that comes from there, and watches that the answer is taken.
+fn answer<S>(
     answers: S,
+    request: Request<Incoming>,
     peer: Peer,
-    spoken: Arc<AtomicBool>,
-) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone + Send
+    streams: &Arc<Streams>,
+) -> impl Future<Output = std::result::Result<Response, Infallible>> + Send + use<S>
 where
-    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send,
+    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Send,
 {
-    answers.map_request(move |request: Request<Incoming>| {
-        spoken.store(true, Ordering::Relaxed);
-        // Most have none, which takes no allocation.
-        let mut request = request.map(|body| if body.is_end_stream() { Body::empty() } else { Body::new(body) });
-        request.extensions_mut().insert(peer);
-        request
-    })
-}
-
-/// Ends when a new connection has not brought a request in time. What comes before the first request's head (which of
-/// the HTTP versions it is) has no timeout otherwise.
-async fn silent(spoken: &AtomicBool) {
-    sleep(HEAD_TIMEOUT).await;
-    if spoken.load(Ordering::Relaxed) {
-        std::future::pending().await
+    let stream = streams.open(request.version());
+    // Most have none, which takes no allocation.
+    let mut request = request.map(|body| if body.is_end_stream() { Body::empty() } else { Body::new(body) });
+    request.extensions_mut().insert(peer);
+    let answer = answers.oneshot(request);
+    async move {
+        let response = answer.await?;
+        Ok(match stream {
+            Some(stream) => response.map(|body| stream.watch(body)),
+            None => response,
+        })
     }
 }
 
@@ -262,6 +263,7 @@ mod tests {
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::sync::oneshot;
+    use tokio::task::JoinHandle;
 
     use super::*;
 
@@ -282,8 +284,8 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_client_that_takes_nothing_is_cut_off() {
+    /// A listener of little patience, and what ends it.
+    async fn listening(idle: Duration, routes: Router) -> (SocketAddr, impl Future<Output = ()>) {
         let settings = ApiSettings {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             hosts: Vec::new(),
@@ -292,20 +294,77 @@ mod tests {
             access_log: None,
         };
         let mut listener = Listener::bind(Api::Read, settings, &Auth::Unset).await.unwrap();
-        listener.stall = Duration::from_millis(50);
+        (listener.idle, listener.stall) = (idle, Duration::from_millis(50));
         let (addr, shutdown) = (listener.addr(), CancellationToken::new());
+        let running = tokio::spawn(listener.run(routes, shutdown.clone()));
+        let end = async move {
+            shutdown.cancel();
+            running.await.unwrap();
+        };
+        (addr, end)
+    }
+
+    /// A route with a large answer, and what tells that it was let go.
+    fn large() -> (Router, oneshot::Receiver<()>) {
         let (let_go, gone) = oneshot::channel();
         let answer = Body::from(Bytes::from_owner(Noticed(vec![0; BYTES], Some(let_go))));
         let answer = Arc::new(std::sync::Mutex::new(Some(answer)));
-        let routes = Router::new().route("/", get(async move || answer.lock().unwrap().take().unwrap()));
-        let running = tokio::spawn(listener.run(routes, shutdown.clone()));
+        (Router::new().route("/", get(async move || answer.lock().unwrap().take().unwrap())), gone)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_is_cut_off() {
+        let (routes, gone) = large();
+        let (addr, end) = listening(IDLE, routes).await;
         let mut client = TcpStream::connect(addr).await.unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         gone.await.unwrap();
         let mut taken = Vec::new();
         let _ = client.read_to_end(&mut taken).await;
         assert!(taken.len() < BYTES, "{} bytes came all the same", taken.len());
-        shutdown.cancel();
-        running.await.unwrap();
+        end.await;
+    }
+
+    /// An HTTP/2 connection with windows of so many bytes, and what drives it.
+    async fn http2(
+        addr: SocketAddr,
+        window: u32,
+    ) -> (h2::client::SendRequest<Bytes>, JoinHandle<Result<(), h2::Error>>) {
+        let stream = TcpStream::connect(addr).await.unwrap();
+        let mut client = h2::client::Builder::new();
+        let (asking, driving) = client.initial_window_size(window).handshake(stream).await.unwrap();
+        (asking, tokio::spawn(driving))
+    }
+
+    fn request(addr: SocketAddr) -> Request<()> {
+        Request::get(format!("http://{addr}/")).body(()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_client_that_closes_its_windows_is_cut_off_whatever_else_it_says() {
+        for window in [0, 1000] {
+            let (routes, gone) = large();
+            let (addr, end) = listening(Duration::from_millis(50), routes).await;
+            let (mut client, driving) = http2(addr, window).await;
+            let (answer, _) = client.send_request(request(addr), true).unwrap();
+            let _answer = answer.await.unwrap();
+            gone.await.unwrap();
+            let _ = driving.await.unwrap();
+            end.await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_over_which_nothing_more_is_asked_loses_its_place() {
+        let routes = Router::new().route("/", get(async || "here"));
+        let (addr, end) = listening(Duration::from_millis(50), routes).await;
+        let (mut client, driving) = http2(addr, 1 << 20).await;
+        let (answer, _) = client.send_request(request(addr), true).unwrap();
+        let mut answer = answer.await.unwrap().into_body();
+        assert_eq!(answer.data().await.unwrap().unwrap(), "here");
+        // Its other end is still there: `client` is not dropped.
+        let _ = driving.await.unwrap();
+        drop(client);
+        end.await;
     }
 }

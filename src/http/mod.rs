@@ -5,6 +5,7 @@ mod access;
 mod gate;
 mod listener;
 mod noted;
+mod streams;
 mod tls;
 mod traced;
 mod workers;

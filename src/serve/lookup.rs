@@ -92,7 +92,7 @@ impl Lookups {
         self.lines.iter().map(|lines| lines.standing.load(Ordering::Relaxed) as u64).sum()
     }
 
-    /// The row with this key, `None` where there is none; true at one moment after the call.
+    /// The row with this key, `None` where there is none, of the state of the table that is asked for.
     ///
     /// # Errors
     /// [`Unanswered`]. It says nothing about how long the answer may take: that is the affair of whoever asks.

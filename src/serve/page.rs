@@ -21,7 +21,7 @@ use super::table::PublishedTable;
 use super::view::View;
 use crate::domain::{Code, Error, Result, Schemas};
 use crate::observe::part;
-use crate::postgres::{Connector, Pool, Purpose};
+use crate::postgres::{Connector, Pool, Purpose, explain};
 
 /// A page ends early, with a cursor, once it holds this many bytes of rows.
 const MAX_PAGE_BYTES: usize = 4 << 20;
@@ -174,8 +174,9 @@ impl Pages {
                 Err(Unanswered::Failed(unavailable("the table cannot be read")))
             }
             Ok(Err(Failure::Postgres(error))) => {
-                tracing::warn!(%error, table = %table.name, "a page failed");
-                Err(Unanswered::Failed(refused(&error)))
+                let refusal = refused(&error);
+                tracing::warn!(error = %explain(error), table = %table.name, "a page failed");
+                Err(Unanswered::Failed(refusal))
             }
             Err(_) => Err(Unanswered::Failed(unavailable("Postgres did not answer in time"))),
         }

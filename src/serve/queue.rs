@@ -24,7 +24,7 @@ use crate::domain::{Code, Error, Result};
 pub(super) const MAX_KEYS: usize = 64;
 
 /// The bytes of rows that one statement should not exceed: keys × the table's average row.
-const MAX_BATCH_BYTES: u64 = 1 << 20;
+pub(super) const MAX_BATCH_BYTES: u64 = 1 << 20;
 
 /// Batches of a table that are sent whatever their size.
 const FREE: usize = 2;

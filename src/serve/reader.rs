@@ -206,7 +206,7 @@ impl Reader {
     pub(super) async fn answer(&self, asked: Asked<'_>, asker: Asker<'_>, began: Instant) -> Answer {
         match timeout_at(self.deadline(began), self.persist(asked, asker)).await {
             Ok(answer) => answer,
-            Err(_) => unavailable(SILENT).into(),
+            Err(_) => Answer::refusal(self.known(asked.table(), asker.caller), unavailable(SILENT)),
         }
     }
 
@@ -246,13 +246,16 @@ impl Reader {
                     before = Some(state);
                     continue;
                 }
-                Err(Unanswered::Moved) => return unavailable("what is published cannot be read").into(),
+                Err(Unanswered::Moved) => {
+                    return Answer::refusal(Some(table), unavailable("what is published cannot be read"));
+                }
             };
             let rows = body.as_ref().map_or(0, |body| body.rows);
             let quota = grant.map(|grant| grant.pay(rows)).unwrap_or_default();
             return Answer { table: Some(Arc::clone(&table)), body, stale, quota };
         }
-        unavailable("the table is being published again and again").into()
+        let error = unavailable("the table is being published again and again");
+        Answer::refusal(self.known(asked.table(), caller), error)
     }
 
     /// `again` = something else was published while it was asked before.
@@ -284,7 +287,7 @@ impl Reader {
             // Boxed, so that lookups, which are many, do not move the states of what is rare.
             return Box::pin(self.page(table, view, question, &key, columns)).await;
         }
-        if question.limit.is_some() || question.cursor.is_some() || question.follow {
+        if question.limit.is_some() || question.cursor.is_some() || question.follow.is_some() {
             let detail = "`limit`, `cursor` and `follow` are for pages: this is a whole key";
             return Err(Error::new(Code::BadParameter, detail).into());
         }
@@ -320,7 +323,8 @@ impl Reader {
             let detail = format!("`limit` of table `{}` is 1 to {most}", table.name);
             return Err(Error::new(Code::BadParameter, detail).into());
         }
-        let after = question.cursor.as_deref().map(|cursor| Cursor::resume(cursor, table, prefix, question.follow));
+        let follow = question.follow.unwrap_or_default();
+        let after = question.cursor.as_deref().map(|cursor| Cursor::resume(cursor, table, prefix, follow));
         let after = after.transpose()?;
         self.is_latest(table)?;
         let mut writer = RowWriter::new(table, columns, question.format)?;

@@ -150,7 +150,7 @@ fn refusal_about(error: &Error, head: HeaderMap) -> Response {
     response
 }
 
-/// The bytes that are sent, which count until they are; `None` = they would not be fewer.
+/// The bytes that are sent, which count until they are; `None` = they are sent as they were.
 async fn compressed(bytes: Vec<u8>, encoding: Encoding, unsent: &Unsent) -> Result<(Bytes, Option<Encoding>)> {
     let whole = unsent.hold(bytes)?;
     let Some(small) = compress(&whole, encoding).await else { return Ok((whole, None)) };

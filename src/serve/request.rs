@@ -28,8 +28,8 @@ pub struct Question {
     pub limit: Option<u32>,
     /// Where the page before ended.
     pub cursor: Option<String>,
-    /// Go on from the cursor whatever was published since.
-    pub follow: bool,
+    /// Whether to go on from the cursor whatever was published since; `None` = no.
+    pub follow: Option<bool>,
     /// How long ago the source may have been looked at; `None` = any time.
     pub max_staleness: Option<Duration>,
     /// How the rows are written.
@@ -171,11 +171,9 @@ impl Question {
             }
             b"cursor" => once("cursor", &mut self.cursor, text("`cursor`", decode_form(value))?)?,
             b"follow" => {
-                self.follow = match value {
-                    "true" => true,
-                    "false" => false,
-                    _ => return Err(Error::new(Code::BadParameter, "`follow` takes `true` or `false`")),
-                }
+                let follow =
+                    value.parse().map_err(|_| Error::new(Code::BadParameter, "`follow` takes `true` or `false`"))?;
+                once("follow", &mut self.follow, follow)?;
             }
             other => {
                 return Err(Error::new(Code::BadParameter, format!("there is no parameter `{}`", echo(other)))
@@ -268,12 +266,21 @@ mod tests {
 
     #[test]
     fn parameters_are_known_and_given_once() {
-        for query in ["x=1", "limit=1&limit=2", "limit=-1", "follow=1", "cursor=%FF", "key=2", "columns=a&columns=b"] {
+        for query in [
+            "x=1",
+            "limit=1&limit=2",
+            "limit=-1",
+            "follow=1",
+            "follow=true&follow=false",
+            "cursor=%FF",
+            "key=2",
+            "columns=a&columns=b",
+        ] {
             assert_eq!(refusal("t/1", query), Code::BadParameter, "{query}");
         }
         let question = Question::from_url("t/1", Some("columns=a,b%2Cc&limit=5&cursor=x&follow=true")).unwrap();
         assert_eq!(question.columns.unwrap(), ["a", "b,c"]);
-        assert_eq!((question.limit, question.cursor.as_deref(), question.follow), (Some(5), Some("x"), true));
+        assert_eq!((question.limit, question.cursor.as_deref(), question.follow), (Some(5), Some("x"), Some(true)));
     }
 
     #[test]

@@ -91,16 +91,17 @@ pub(super) async fn rows(reader: &Reader, head: &Parts, began: Instant) -> Respo
         Ok(caller) => caller,
         Err(error) => return reply::refusal(&error),
     };
+    let asker = asker(&caller, &head.extensions);
     let path = uri.path().strip_prefix(ROOT).unwrap_or_default();
     let mut operation = Operation::Row;
     let answer = match question(path, uri.query(), headers) {
         Ok(question) => {
             let asked = Asked::One(&question);
-            let answer = reader.answer(asked, asker(&caller, &head.extensions), began).await;
+            let answer = reader.answer(asked, asker, began).await;
             operation = answer.table.as_deref().map_or(operation, |table| asked.operation(table));
             answer
         }
-        Err(error) => refused(reader, &caller, path, error),
+        Err(error) => refused(reader, asker, path, error),
     };
     rows_of(reader, answer, operation, head, began).await
 }
@@ -150,16 +151,15 @@ async fn batch(State(reader): State<Arc<Reader>>, request: Request) -> Response 
         Ok(caller) => caller,
         Err(error) => return reply::refusal(&error),
     };
+    let asker = asker(&caller, &head.extensions);
     let path = uri.path().strip_prefix(ROOT).unwrap_or_default();
     let answer = match reader.admit_batch() {
         // What bodies take in memory is bounded by how many are taken at a time.
         Ok(_place) => match batch_question(path, uri.query(), headers, body, reader.batch_keys_max()).await {
-            Ok(question) => {
-                reader.answer(Asked::Batch(&question), asker(&caller, &head.extensions), Instant::now()).await
-            }
-            Err(error) => refused(&reader, &caller, path, error),
+            Ok(question) => reader.answer(Asked::Batch(&question), asker, Instant::now()).await,
+            Err(error) => refused(&reader, asker, path, error),
         },
-        Err(error) => refused(&reader, &caller, path, error),
+        Err(error) => Answer::refusal(reader.known(table_of(path), &caller), error),
     };
     let table = answer.table.clone();
     let response = reply::untagged(answer, headers, reader.unsent()).await;
@@ -175,9 +175,8 @@ async fn batch_question(
 ) -> Result<BatchQuestion> {
     let format = Format::of(headers)?;
     body_is_json(headers)?;
-    let table = path.split('/').next().unwrap_or_default();
     let max_staleness = max_staleness(headers)?;
-    let question = BatchQuestion { max_staleness, format, ..BatchQuestion::from_url(table, query)? };
+    let question = BatchQuestion { max_staleness, format, ..BatchQuestion::from_url(table_of(path), query)? };
     let too_long = || {
         let detail = format!("the body is longer than {} MiB", MAX_BODY >> 20);
         Error::new(Code::TooLarge, detail).hint("ask in several batches")
@@ -196,10 +195,19 @@ async fn batch_question(
     Ok(BatchQuestion { keys: read_body(&body, most)?, ..question })
 }
 
-/// The answer to a request that cannot be understood, about the table that it names.
-fn refused(reader: &Reader, caller: &Caller, path: &str, error: Error) -> Answer {
-    let name = path.split('/').next().unwrap_or_default();
-    Answer::refusal(reader.known(name, caller), error)
+/// The answer to a request that cannot be understood, about the table that it names. It costs as much as a row.
+fn refused(reader: &Reader, asker: Asker<'_>, path: &str, error: Error) -> Answer {
+    let Some(table) = reader.known(table_of(path), asker.caller) else { return error.into() };
+    let (error, quota) = match table.rates.grant(table.policy.rate_limit, asker) {
+        Ok(grant) => (error, grant.map(|grant| grant.pay(0)).unwrap_or_default()),
+        Err(limited) => limited,
+    };
+    Answer { quota, ..Answer::refusal(Some(table), error) }
+}
+
+/// The table's name as it stands in a path.
+fn table_of(path: &str) -> &str {
+    path.split('/').next().unwrap_or_default()
 }
 
 /// Tells the access log who asks.
@@ -209,21 +217,24 @@ pub(super) fn note_caller(caller: &Caller, extensions: &Extensions) {
     }
 }
 
-/// Whoever asks, and from where.
+/// Whoever asks, and from where; the access log is told, too.
 fn asker<'a>(caller: &'a Caller, extensions: &Extensions) -> Asker<'a> {
     note_caller(caller, extensions);
     Asker { caller, peer: extensions.get::<Peer>().map(|Peer(address)| *address) }
 }
 
 /// What is promised of every table. No table has this name.
-async fn contract(State(reader): State<Arc<Reader>>, headers: HeaderMap) -> Response {
-    let caller = match reader.admit(&headers) {
+async fn contract(State(reader): State<Arc<Reader>>, request: Request) -> Response {
+    let (head, _) = request.into_parts();
+    let headers = &head.headers;
+    let caller = match reader.admit(headers) {
         Ok(caller) => caller,
         Err(error) => return reply::refusal(&error),
     };
+    note_caller(&caller, &head.extensions);
     match reader.contract(&caller).await {
         Ok((content, stale)) => {
-            let mut response = content.reply(&headers).await;
+            let mut response = content.reply(headers).await;
             response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding, Authorization"));
             if stale {
                 response.headers_mut().insert(reply::STALE, HeaderValue::from_static("true"));

@@ -113,7 +113,8 @@ impl Control {
         row.try_get(0).doing(doing)
     }
 
-    /// What servers need to know of all keys. Those that have ended a month ago are as ones that never were.
+    /// What servers need to know of all keys. Those that have ended a month ago are as ones that never were, and so is one that
+    /// somebody wrote by hand in a form that is none: it must not keep the others from being heard of.
     pub async fn stored_keys(&self, client: &Client) -> Result<Vec<StoredKey>> {
         let doing = "read the API keys";
         let sql = self.sql(
@@ -132,7 +133,13 @@ impl Control {
                 revoked: row.try_get(5).doing(doing)?,
             })
         };
-        rows.iter().map(stored).collect()
+        let understood = |row: &Row| {
+            let id = || row.try_get::<_, String>(0).unwrap_or_default();
+            stored(row)
+                .inspect_err(|error| tracing::warn!(%error, key = id(), "an API key is not understood, and not taken"))
+                .ok()
+        };
+        Ok(rows.iter().filter_map(understood).collect())
     }
 
     /// Notes that keys were used, each once a minute at most.

@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0006_cancel.sql"),
     include_str!("migrations/0007_given_up.sql"),
     include_str!("migrations/0008_api_keys.sql"),
+    include_str!("migrations/0009_emptied_keys.sql"),
 ];
 
 /// Who a control schema belongs to.

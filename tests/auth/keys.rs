@@ -135,6 +135,38 @@ async fn a_key_is_live_and_revoked_on_every_server_within_two_seconds() {
 }
 
 #[tokio::test]
+async fn keys_that_are_all_taken_away_at_once_are_revoked() {
+    let database = TestDatabase::new().await;
+    let publisher = orders(&database).await;
+    let made = key(&publisher.session, named("the app")).await;
+    let running = Running::start(asking(), database.connector()).await;
+    let addr = running.server.addr;
+    assert_eq!(get_as(addr, "/v1/orders/1", &made.text).await.status, 200);
+    publisher.session.batch_execute("TRUNCATE lakegate.api_keys").await.unwrap();
+    eventually("the change", async || get_as(addr, "/v1/orders/1", &made.text).await.status == 401).await;
+}
+
+#[tokio::test]
+async fn a_key_in_a_form_that_is_none_keeps_no_other_from_being_heard_of() {
+    let database = TestDatabase::new().await;
+    let publisher = orders(&database).await;
+    let client = &publisher.session;
+    let by_hand = key(client, named("by hand")).await;
+    let running = Running::start(asking(), database.connector()).await;
+    let addr = running.server.addr;
+    for change in ["attributes = '{\"tenant\": 7}'", "attributes = '{}', roles = '{NULL}'"] {
+        client
+            .batch_execute(&format!("UPDATE lakegate.api_keys SET {change} WHERE id = '{}'", by_hand.id))
+            .await
+            .unwrap();
+        let other = key(client, named("made afterwards")).await;
+        eventually("the change", async || get_as(addr, "/v1/orders/1", &other.text).await.status == 200).await;
+        assert_eq!(get_as(addr, "/v1/orders/1", &by_hand.text).await.status, 401, "{change}");
+        assert_eq!(get(addr, "/readyz").await.status, 200, "{change}");
+    }
+}
+
+#[tokio::test]
 async fn the_last_use_of_a_key_is_noted() {
     let database = TestDatabase::new().await;
     let publisher = orders(&database).await;

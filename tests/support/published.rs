@@ -15,8 +15,11 @@ use super::postgres::TestDatabase;
 /// The migration that makes the control schema.
 const CONTROL: &str = include_str!("../../src/store/migrations/0001_control.sql");
 
-/// The one that makes the tables of API keys.
-const API_KEYS: &str = include_str!("../../src/store/migrations/0008_api_keys.sql");
+/// Those that make the tables of API keys.
+const API_KEYS: [&str; 2] = [
+    include_str!("../../src/store/migrations/0008_api_keys.sql"),
+    include_str!("../../src/store/migrations/0009_emptied_keys.sql"),
+];
 
 /// The schemas of test projects.
 pub(crate) fn schemas() -> Schemas {
@@ -87,7 +90,7 @@ impl Publisher {
             .batch_execute(&format!("CREATE SCHEMA {control}; CREATE SCHEMA {}", quote(&data)))
             .await
             .expect("schemas");
-        for migration in [CONTROL, API_KEYS] {
+        for migration in [CONTROL].into_iter().chain(API_KEYS) {
             session.batch_execute(&migration.replace("{control}", &control)).await.expect("the control schema");
         }
         Publisher { session }

@@ -50,7 +50,7 @@ pub(in crate::serve) struct JoinedRow {
 impl Reader {
     /// What is known at once of a question for one row of a table without limits. `None` = it has to be asked as usual.
     pub(in crate::serve) fn at_once(&self, question: Question, caller: &Caller) -> Option<Known> {
-        let is_usual = question.limit.is_none() && question.cursor.is_none() && !question.follow;
+        let is_usual = question.limit.is_none() && question.cursor.is_none() && question.follow.is_none();
         if !is_usual || question.max_staleness.is_some() || !question.format.is_made_of_json() || self.catalog.is_deaf()
         {
             return None;
@@ -93,7 +93,7 @@ impl Reader {
             Ok(Ok(row)) => row,
             Ok(Err(Unanswered::Failed(error))) => return Some(Answer::refusal(Some(table), error)),
             Ok(Err(Unanswered::Moved)) => return None,
-            Err(_) => return Some(unavailable(SILENT).into()),
+            Err(_) => return Some(Answer::refusal(Some(table), unavailable(SILENT))),
         };
         let view = View::of(&table, caller)?;
         let columns = view.project(&table, question.columns.as_deref()).ok()?;
@@ -166,6 +166,9 @@ impl Reader {
         for row in &mut rows {
             row.take_if(|row| !view.admits(row));
         }
+        if rows.iter().flatten().map(|row| row.len()).sum::<usize>() > MAX_BATCH_BYTES {
+            return Err(too_many_bytes().into());
+        }
         write_batch(&keys, &rows, &mut writer, |writer, row| {
             writer.json_row(row);
             Ok(())
@@ -210,7 +213,8 @@ impl Reader {
         Ok((known.into_iter().map(|known| known.unwrap_or_else(|| read.next().flatten())).collect(), false))
     }
 
-    /// Reads rows from Postgres: few as other lookups do, many or those asked `again` in one statement.
+    /// Reads rows from Postgres: few and small ones as other lookups do; in one statement, which ends where they become too many
+    /// bytes, all others and those asked `again`.
     async fn read_rows(
         &self,
         table: &Arc<PublishedTable>,
@@ -218,7 +222,9 @@ impl Reader {
         keys: &[Key],
         again: bool,
     ) -> Result<Vec<Kept>, Unanswered> {
-        if keys.len() <= queue::MAX_KEYS && !again {
+        let few =
+            keys.len() <= queue::MAX_KEYS && keys.len() as u64 * table.row_bytes.average() <= queue::MAX_BATCH_BYTES;
+        if few && !again {
             let _part = part("ask for rows");
             return try_join_all(keys.iter().map(|key| self.lookups.ask(table, key.clone()))).await;
         }
