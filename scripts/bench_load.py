@@ -23,9 +23,11 @@ from bench_postgres import run
 
 WORK = pathlib.Path(sys.argv[1])
 HERE = pathlib.Path(__file__).parent
-REPORT = HERE.parent / "docs" / "benchmarks"
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SCALE = os.environ.get("SCALE", "1")
+SERVER = os.environ.get("POSTGRES", "").split(".")[0]
+NAME = "load" + (f"-postgres-{SERVER}" if SERVER else "") + (f"-scale-{SCALE}" if SCALE != "1" else "")
+REPORT = HERE.parent / "docs" / "benchmarks" / NAME
 PEERS = [peer for peer in os.environ["PEERS"].split() if peer != "none"]
 LAKEGATE = os.environ["LAKEGATE"]
 
@@ -232,7 +234,7 @@ class Bench:
 
 
 def report(bench, versions):
-    REPORT.mkdir(parents=True, exist_ok=True)
+    REPORT.parent.mkdir(parents=True, exist_ok=True)
     rows = {key: [statistics.median(values) for values in zip(*results)] for key, results in bench.results.items()}
     lines = ["# Loads, measured", "", "By `make bench`; how is in `scripts/bench_load.py`.", ""]
     lines += [f"- {line}" for line in versions]
@@ -254,9 +256,9 @@ def report(bench, versions):
     if bench.failed:
         lines += ["", "Left out:", ""]
         lines += [f"- {NAMES[peer]} of `{table}`: {why}" for (peer, table), why in bench.failed.items()]
-    (REPORT / "load.md").write_text("\n".join(lines) + "\n\n![Seconds of each load](load.svg)\n")
-    (REPORT / "load.svg").write_text(chart(rows))
-    print((REPORT / "load.md").read_text())
+    REPORT.with_suffix(".md").write_text("\n".join(lines) + f"\n\n![Seconds of each load]({REPORT.name}.svg)\n")
+    REPORT.with_suffix(".svg").write_text(chart(rows))
+    print(REPORT.with_suffix(".md").read_text())
 
 
 def chart(rows):

@@ -12,6 +12,8 @@ SETTINGS = {
     "shared_buffers": "2GB",
     "maintenance_work_mem": "1GB",
     "max_wal_size": "8GB",
+    # Log files are used again instead of being made anew and filled with zeros in the midst of what is measured.
+    "min_wal_size": "4GB",
     "checkpoint_timeout": "30min",
     "wal_level": "replica",
     "fsync": "on",
@@ -39,10 +41,16 @@ def as_server(*command):
     return list(command)
 
 
+def newest_installed():
+    return max(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+
+
 @contextlib.contextmanager
 def cluster(settings):
-    """A cluster with these settings, until the end of the block; how to reach it."""
-    binaries = max(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    """A cluster of the newest installed server, or that of POSTGRES_BIN, with these settings until the end of the block; how to
+    reach it."""
+    binaries = os.environ.get("POSTGRES_BIN")
+    binaries = pathlib.Path(binaries) if binaries else newest_installed()
     folder = pathlib.Path("/var/tmp") / f"lakegate-bench-{os.getpid()}"
     folder.mkdir()
     if os.geteuid() == 0:

@@ -1,4 +1,4 @@
-//! Statistics and indexes of a loaded generation: the key's and the declared ones.
+//! Indexes and statistics of a loaded generation: the key's and the declared ones.
 
 use futures::future::try_join_all;
 use tokio_postgres::Client;
@@ -13,8 +13,8 @@ use super::{Destination, column_list, unused};
 const SAMPLE_KEYS: i64 = 5;
 
 impl Destination {
-    /// The statements that index a generation, in the order in which they are begun. All run at once, the first (statistics)
-    /// and the last (primary key) excepted.
+    /// The statements that index a generation, in the order in which they are begun. All run at once, the last two (statistics,
+    /// primary key) excepted.
     #[must_use]
     pub fn index_sql(
         &self,
@@ -25,11 +25,7 @@ impl Destination {
     ) -> Vec<String> {
         let table = self.table(name, generation);
         let key = column_list(schema.key_columns().map(|column| column.name.as_str()));
-        // Statistics take one processor, and nobody may build an index meanwhile: they come first, while rows are compared.
-        let mut statements = vec![
-            format!("ANALYZE {table}"),
-            format!("CREATE UNIQUE INDEX {} ON {table} ({key})", quote(&generation.key_index())),
-        ];
+        let mut statements = vec![format!("CREATE UNIQUE INDEX {} ON {table} ({key})", quote(&generation.key_index()))];
         for (number, columns) in indexes.iter().enumerate() {
             statements.push(format!(
                 "CREATE INDEX {} ON {table} ({})",
@@ -37,6 +33,8 @@ impl Destination {
                 column_list(columns.iter().map(String::as_str))
             ));
         }
+        // They take one processor, and nobody may build an index meanwhile.
+        statements.push(format!("ANALYZE {table}"));
         let key_index = quote(&generation.key_index());
         // The only one for which nobody else may be reading the table: it comes when all else is done.
         statements.push(format!(
@@ -46,7 +44,7 @@ impl Destination {
         statements
     }
 
-    /// Makes the statistics, builds all indexes, one connection each as far as `clients` go, then the primary key.
+    /// Builds all indexes, one connection each as far as `clients` go, makes the statistics, then the primary key.
     ///
     /// # Errors
     /// [`Code::DuplicateKey`] with sample keys when rows share a key.
@@ -62,10 +60,9 @@ impl Destination {
             return Err(Error::internal("no connection to build indexes on"));
         };
         let statements = self.index_sql(name, generation, schema, indexes);
-        let [statistics, indexes @ .., primary_key] = statements.as_slice() else {
+        let [indexes @ .., statistics, primary_key] = statements.as_slice() else {
             return Err(Error::internal("a table without a primary key"));
         };
-        first.batch_execute(statistics).await.doing("make the statistics")?;
         for wave in indexes.chunks(clients.len()) {
             let built = wave.iter().zip(clients).map(|(sql, client)| async move { client.batch_execute(sql).await });
             if let Err(error) = try_join_all(built).await {
@@ -75,6 +72,7 @@ impl Destination {
                 return Err(error).doing("build the indexes");
             }
         }
+        first.batch_execute(statistics).await.doing("make the statistics")?;
         first.batch_execute(primary_key).await.doing("make the primary key")
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::try_join_all;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::task::AbortOnDropHandle;
@@ -99,9 +100,12 @@ impl Engine {
         let sent = Arc::new(Sent::default());
         let mut open = Vec::new();
         let working = FuturesUnordered::new();
-        for batches in std::mem::take(&mut reading.workers) {
-            let session = self.connector.connect(Purpose::Sync, "lakegate copy").await?;
-            self.control.note_backends(&**held.session, &held.lease, held.run, &[session.backend_pid()]).await?;
+        let workers = std::mem::take(&mut reading.workers);
+        let connect = || self.connector.connect(Purpose::Sync, "lakegate copy");
+        let sessions = try_join_all(workers.iter().map(|_| connect())).await?;
+        let backends: Vec<i32> = sessions.iter().map(Session::backend_pid).collect();
+        self.control.note_backends(&**held.session, &held.lease, held.run, &backends).await?;
+        for (batches, session) in workers.into_iter().zip(sessions) {
             let (input, stream) = target.open(&session).await?;
             let worker = Worker {
                 batches,
@@ -118,10 +122,7 @@ impl Engine {
         let rejected = rejects.count();
         drop(rejects);
         let _progress = self.report_progress(pipeline, rows_total, &sent);
-        let writing = async {
-            let session = self.control_session().await?;
-            writer.run(&self.control, &session, &pipeline.name).await
-        };
+        let writing = writer.run(&self.control, async || self.control_session().await, &pipeline.name);
         let (worked, written) = tokio::join!(join_workers(working, &reading.control), async {
             writing.await.inspect_err(|_| reading.control.stop())
         });

@@ -63,8 +63,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Compares a table and indexes it, both at once where rows that share a key are refused: neither keeps all processors busy, and
-    /// what one has read is in Postgres' memory for the other.
+    /// Compares a table and indexes it, both at once where rows that share a key are refused: neither keeps all processors busy.
     async fn verify_and_index(
         &self,
         session: &Session,
@@ -75,14 +74,15 @@ impl Engine {
     ) -> Result<()> {
         let (reading, further) = free.split_first().unwrap_or((session, &[]));
         let indexes_remain = |_: &f64| self.observer.observe(&filled.pipeline.name, &Event::Entered(Stage::Index));
-        let verifying = async { self.verify(reading, filled).await.inspect(indexes_remain) };
+        let verifying = async |beside| self.verify(reading, filled, beside).await.inspect(indexes_remain);
         let Some(column) = filled.pipeline.on_duplicate_key.latest_by() else {
-            let (verified, indexed) = join!(verifying, self.index(session, further, filled, held));
+            let indexing = self.index(session, further, filled, held);
+            let (verified, indexed) = join!(verifying(Some(session.backend_pid())), indexing);
             (outcome.seconds.verify, outcome.seconds.index) = (verified?, indexed?);
             return Ok(());
         };
         // Until they have been compared, all rows must be there.
-        outcome.seconds.verify = verifying.await?;
+        outcome.seconds.verify = verifying(None).await?;
         let started = Instant::now();
         let (name, schema) = (&filled.pipeline.name, filled.schema);
         let removed = self.destination.keep_latest(session, name, filled.generation, schema, column).await?.removed;
@@ -93,12 +93,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Compares a table with what was sent; returns the seconds that it took.
-    async fn verify(&self, session: &Session, filled: &Filled<'_>) -> Result<f64> {
+    /// Compares a table with what was sent; returns the seconds that it took. `beside` is the backend that indexes it meanwhile.
+    async fn verify(&self, session: &Session, filled: &Filled<'_>, beside: Option<i32>) -> Result<f64> {
         let Filled { pipeline, generation, schema, coverage, checksum } = *filled;
-        let started = Instant::now();
         self.observer.observe(&pipeline.name, &Event::Entered(Stage::Verify));
         fail::fail_point!(crate::failpoint::BEFORE_VERIFY);
+        // Reading a sample is work for one process. All rows are work for as many as there are.
+        if let (Some(builder), Coverage::Sampled { .. }) = (beside, coverage) {
+            self.destination.stand_back(session, builder).await?;
+        }
+        let started = Instant::now();
         self.compare(session, pipeline, generation, schema, coverage, checksum).await?;
         Ok(started.elapsed().as_secs_f64())
     }

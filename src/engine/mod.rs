@@ -79,15 +79,26 @@ impl Engine {
         observer: Arc<dyn Observer>,
         data_directory: Option<std::path::PathBuf>,
     ) -> Result<Engine> {
+        Ok(Engine::meet(project, sources, connector, observer, data_directory).await?.0)
+    }
+
+    /// The engine, a session, and whose the control schema is.
+    async fn meet(
+        project: Arc<Project>,
+        sources: SourceContext,
+        connector: Connector,
+        observer: Arc<dyn Observer>,
+        data_directory: Option<std::path::PathBuf>,
+    ) -> Result<(Engine, Session, Identity)> {
         let control = Control::new(&project.schemas.control);
         let destination = Destination::new(project.schemas.clone());
         let mut engine =
             Engine { project, sources, control, destination, connector, observer, data_directory, prepared: false };
         let session = engine.control_session().await?;
         let adopt = engine.data_directory.is_some();
-        engine.control.identify(&session, engine.project.id.as_deref(), adopt).await?;
+        let identity = engine.control.identify(&session, engine.project.id.as_deref(), adopt).await?;
         engine.prepared = engine.control.exists(&session).await?;
-        Ok(engine)
+        Ok((engine, session, identity))
     }
 
     /// Connects, prepares schemas, roles and control tables, and checks that they are this project's.
@@ -101,10 +112,9 @@ impl Engine {
         observer: Arc<dyn Observer>,
         data_directory: Option<std::path::PathBuf>,
     ) -> Result<(Engine, Identity)> {
-        let mut engine = Engine::look(project, sources, connector, observer, data_directory).await?;
-        let mut session = engine.control_session().await?;
+        let (mut engine, mut session, identity) =
+            Engine::meet(project, sources, connector, observer, data_directory).await?;
         let adopt = engine.data_directory.is_some();
-        let identity = engine.control.identify(&session, engine.project.id.as_deref(), adopt).await?;
         engine.destination.prepare_schemas(&mut session, &identity.project).await?;
         let identity = engine.control.migrate(&mut session, identity, adopt).await?;
         engine.destination.grant_reader(&mut session, &identity.project).await?;

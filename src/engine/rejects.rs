@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::domain::{Code, Error, OnBadRow, Result, TableName};
 use crate::encode::{BadRow, BadRows};
+use crate::postgres::Session;
 use crate::store::{Control, RejectedRow};
 
 /// Rows that may wait to be written down.
@@ -95,19 +96,23 @@ fn shown(text: &str) -> String {
 }
 
 impl RejectWriter {
-    /// Writes rows down until all encoders are done.
+    /// Writes rows down until all encoders are done, in a session that is made for the first of them.
     pub(super) async fn run(
         mut self,
         control: &Control,
-        client: &tokio_postgres::Client,
+        connect: impl AsyncFnOnce() -> Result<Session>,
         pipeline: &TableName,
     ) -> Result<()> {
-        let mut ordinal = 1;
-        let mut batch = Vec::with_capacity(BATCH);
-        while self.rows.recv_many(&mut batch, BATCH).await > 0 {
-            control.record_rejected(client, pipeline, &batch, ordinal).await?;
+        let (mut ordinal, mut batch) = (1, Vec::new());
+        if self.rows.recv_many(&mut batch, BATCH).await == 0 {
+            return Ok(());
+        }
+        let session = connect().await?;
+        while !batch.is_empty() {
+            control.record_rejected(&*session, pipeline, &batch, ordinal).await?;
             ordinal += batch.len() as i64;
             batch.clear();
+            self.rows.recv_many(&mut batch, BATCH).await;
         }
         Ok(())
     }
