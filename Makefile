@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo fmt lint test deny torture soak fuzz check-contract check-instructions bench bench-serve
+.PHONY: help setup build demo fmt lint test deny torture soak fuzz check-contract check-instructions bench bench-serve bench-shapes
 
 # Where rustup puts cargo, which a shell opened before its installation does not know yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -37,6 +37,8 @@ help:
 	@echo '            count what encoding and hashing a row takes, and hold it to what it took'
 	@echo 'make bench PEERS="duckdb pgpq adbc dlt sling spark"'
 	@echo '            measure loads beside Postgres itself and other loaders'
+	@echo 'make bench-shapes'
+	@echo '            measure loads of few and many rows, narrow and wide, beside Postgres itself'
 	@echo 'make bench-serve'
 	@echo '            measure lookups beside Postgres itself, plain HTTP and a usual service'
 
@@ -82,6 +84,9 @@ check-instructions: setup
 
 bench: setup
 	@scripts/bench.sh
+
+bench-shapes: setup
+	@scripts/bench-shapes.sh
 
 bench-serve: setup
 	@scripts/bench-serve.sh

@@ -6,6 +6,7 @@ load, and the primary key), and Lakegate (its whole sync: read, copy, index, ana
 """
 
 import contextlib
+import importlib.metadata as metadata
 import json
 import os
 import pathlib
@@ -74,12 +75,12 @@ def make_data(database):
     return folder
 
 
-def project(folder):
-    """A project of Lakegate with the tables as pipelines."""
-    home = WORK / "project"
+def project(folder, keys):
+    """A project of Lakegate with the Delta tables of a folder as pipelines."""
+    home = folder / "project"
     (home / "pipelines").mkdir(parents=True, exist_ok=True)
     (home / "lakegate.yaml").write_text("postgres: ${BENCH_POSTGRES}\n")
-    for table, key in KEYS.items():
+    for table, key in keys.items():
         text = f"source: {folder}/delta/{table}\nprimary_key: [{', '.join(key)}]\n"
         (home / "pipelines" / f"{table}.yaml").write_text(text)
     return home
@@ -122,8 +123,9 @@ def times(process):
 
 
 class Bench:
-    def __init__(self, database, server, folder):
-        self.database, self.server, self.folder, self.home = database, server, folder, project(folder)
+    def __init__(self, database, server, folder, keys):
+        self.database, self.server, self.folder, self.keys = database, server, folder, keys
+        self.home = project(folder, keys)
         self.environment = {**database.reach, "BENCH_POSTGRES": self.url()}
         self.results, self.failed, self.floors = {}, {}, {}
 
@@ -136,7 +138,7 @@ class Bench:
         print(f"{table}, {who}: {result[0]:.2f} s, {result[1]:.0f} MiB, {result[2]:.1f} s CPU", file=sys.stderr)
 
     def primary_key(self, table, of):
-        self.database.execute(f"ALTER TABLE {table} ADD PRIMARY KEY ({', '.join(KEYS[of])})")
+        self.database.execute(f"ALTER TABLE {table} ADD PRIMARY KEY ({', '.join(self.keys[of])})")
 
     def empty(self, table, persistence=""):
         """A table `loaded` without rows."""
@@ -233,11 +235,11 @@ class Bench:
         self.database.execute("DROP TABLE IF EXISTS loaded")
 
 
-def report(bench, versions):
+def report(bench, head):
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     rows = {key: [statistics.median(values) for values in zip(*results)] for key, results in bench.results.items()}
     lines = ["# Loads, measured", "", "By `make bench`; how is in `scripts/bench_load.py`.", ""]
-    lines += [f"- {line}" for line in versions]
+    lines += [f"- {line}" for line in head]
     for table in KEYS:
         own = rows[(table, "Lakegate, the whole sync")][0]
         lines += ["", f"## `{table}`", "", "| who | seconds | Lakegate takes | peak MiB | CPU s of the client |", "|---|---|---|---|---|"]
@@ -281,32 +283,35 @@ def chart(rows):
     return head + '<rect width="100%" height="100%" fill="white"/>' + "".join(bars) + "</svg>\n"
 
 
-def versions(server):
-    packages = {"duckdb": "duckdb", "pgpq": "pgpq", "adbc": "adbc-driver-postgresql", "dlt": "dlt", "sling": "sling-linux-amd64", "spark": "pyspark"}
-    import importlib.metadata as metadata
-
-    known = []
-    for peer in PEERS:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            known.append(f"{packages[peer]} {metadata.version(packages[peer])}")
+def machine(server):
+    """Lines of a report: when, on what, and with which programs."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
     settings = ", ".join(f"`{name} = {value}`" for name, value in SETTINGS.items())
     return [
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} processors ({model}), {memory:.0f} GiB; all on this machine",
         f"{run(LAKEGATE, '--version').strip()}; {server['version']} with {settings}",
-        f"{', '.join(known) or 'no peers'}",
-        f"TPC-H at scale {SCALE}: Lakegate reads Delta, the others Parquet or CSV of the same rows; medians of {ROUNDS} rounds",
     ]
+
+
+def peers():
+    """The line of a report that says which peers are measured."""
+    packages = {"duckdb": "duckdb", "pgpq": "pgpq", "adbc": "adbc-driver-postgresql", "dlt": "dlt", "sling": "sling-linux-amd64", "spark": "pyspark"}
+    known = []
+    for peer in PEERS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            known.append(f"{packages[peer]} {metadata.version(packages[peer])}")
+    return ", ".join(known) or "no peers"
 
 
 def main():
     with bench_postgres.cluster(SETTINGS) as server:
         database = Database(server)
-        bench = Bench(database, server, make_data(database))
+        bench = Bench(database, server, make_data(database), KEYS)
         for _ in range(ROUNDS):
             bench.round()
-        report(bench, versions(server))
+        rows = "Lakegate reads Delta, the others Parquet or CSV of the same rows"
+        report(bench, [*machine(server), peers(), f"TPC-H at scale {SCALE}: {rows}; medians of {ROUNDS} rounds"])
 
 
 if __name__ == "__main__":
