@@ -86,7 +86,7 @@ bench: setup
 	@scripts/bench.sh
 
 bench-shapes: setup
-	@scripts/bench-shapes.sh
+	@scripts/bench.sh shapes
 
 bench-serve: setup
 	@scripts/bench-serve.sh

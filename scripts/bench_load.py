@@ -26,9 +26,11 @@ WORK = pathlib.Path(sys.argv[1])
 HERE = pathlib.Path(__file__).parent
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SCALE = os.environ.get("SCALE", "1")
+REPORTS = HERE.parent / "docs" / "benchmarks"
 SERVER = os.environ.get("POSTGRES", "").split(".")[0]
-NAME = "load" + (f"-postgres-{SERVER}" if SERVER else "") + (f"-scale-{SCALE}" if SCALE != "1" else "")
-REPORT = HERE.parent / "docs" / "benchmarks" / NAME
+# Of another server than the newest installed one the reports have names of their own.
+BY_SERVER = f"-postgres-{SERVER}" if SERVER else ""
+REPORT = REPORTS / f"load{BY_SERVER}{f'-scale-{SCALE}' if SCALE != '1' else ''}"
 PEERS = [peer for peer in os.environ["PEERS"].split() if peer != "none"]
 LAKEGATE = os.environ["LAKEGATE"]
 
@@ -43,6 +45,7 @@ NAMES = {
     "sling": "Sling, from CSV (no PK)",
     "spark": "Spark local[2], JDBC (no PK); its JVM is not counted",
 }
+WHOLE = "Lakegate, the whole sync"
 TABLE_OF = {"dlt": "dlt_bench.{}", "sling": "public.sling_{}", "spark": "public.spark_{}"}
 
 # Autovacuum would clean up after one load while the next is measured.
@@ -122,6 +125,11 @@ def times(process):
     return [int(field) for field in fields[11:15]]
 
 
+def limit_of(streams, persistence=""):
+    """What reports call the limit by so many streams."""
+    return f"the limit: encoded bytes, {streams} stream{'s' if streams > 1 else ''}{', unlogged' if persistence else ''}, + PK"
+
+
 class Bench:
     def __init__(self, database, server, folder, keys):
         self.database, self.server, self.folder, self.keys = database, server, folder, keys
@@ -148,7 +156,7 @@ class Bench:
     def lakegate(self, table):
         self.database.execute("CHECKPOINT")
         sync = [LAKEGATE, "--project", self.home, "sync", table, "--full", "--output", "json"]
-        self.note(table, "Lakegate, the whole sync", measured(*sync, env=self.environment))
+        self.note(table, WHOLE, measured(*sync, env=self.environment))
 
     def encode(self, table):
         """Writes the table's rows as Postgres writes them in binary, in one file and in two."""
@@ -168,7 +176,7 @@ class Bench:
         for part, condition in parts.items():
             self.database.execute(f"COPY ({rows}{condition}) TO '{self.server['folder']}/{table}.{part}' (FORMAT binary)")
 
-    def limit(self, table, streams, persistence):
+    def limit(self, table, streams, persistence=""):
         self.empty(table, persistence)
         began = time.monotonic()
         parts = ["whole"] if streams == 1 else ["first", "second"]
@@ -178,8 +186,7 @@ class Bench:
         if any(child.wait() for child in children):
             raise RuntimeError("COPY failed")
         self.primary_key("loaded", table)
-        words = f"the limit: encoded bytes, {streams} stream{'s' if streams > 1 else ''}{', unlogged' if persistence else ''}, + PK"
-        self.note(table, words, (time.monotonic() - began, 0, 0))
+        self.note(table, limit_of(streams, persistence), (time.monotonic() - began, 0, 0))
 
     def floor(self, table):
         """What Postgres spends on the same rows whoever sends them: COPY of encoded bytes through two sockets, the primary key, the
@@ -241,13 +248,13 @@ def report(bench, head):
     lines = ["# Loads, measured", "", "By `make bench`; how is in `scripts/bench_load.py`.", ""]
     lines += [f"- {line}" for line in head]
     for table in KEYS:
-        own = rows[(table, "Lakegate, the whole sync")][0]
+        own = rows[(table, WHOLE)][0]
         lines += ["", f"## `{table}`", "", "| who | seconds | Lakegate takes | peak MiB | CPU s of the client |", "|---|---|---|---|---|"]
         for (of, who), (seconds, mebibytes, cpu) in sorted(rows.items(), key=lambda row: row[1][0]):
             if of == table:
                 client = f"{mebibytes:.0f} | {cpu:.1f}" if mebibytes else "| "
                 lines.append(f"| {who} | {seconds:.2f} | {own / seconds:.2f} of it | {client} |")
-        server, client = statistics.median(bench.floors[table]), rows[(table, "Lakegate, the whole sync")][2]
+        server, client = statistics.median(bench.floors[table]), rows[(table, WHOLE)][2]
         floor = (server + client) / os.cpu_count()
         lines += [
             "",

@@ -1,4 +1,4 @@
-"""Measures loads of tables of many shapes into one Postgres, each beside the limit; see bench-shapes.sh, which calls it.
+"""Measures loads of tables of many shapes into one Postgres, each beside the limit; see bench.sh, which calls it.
 
 What is measured and how is that of bench_load.py: Lakegate's whole sync, and COPY by two streams of the same rows that are in Postgres'
 binary form already, with the primary key.
@@ -17,11 +17,10 @@ from deltalake import write_deltalake
 import bench_load
 import bench_postgres
 from bench_data import ROW_GROUP
-from bench_load import ROUNDS, WORK
+from bench_load import BY_SERVER, REPORTS, ROUNDS, WHOLE, WORK, limit_of
 from bench_postgres import run
 
-REPORT = pathlib.Path(__file__).parent.parent / "docs" / "benchmarks" / "shapes.md"
-LIMIT, WHOLE = "the limit: encoded bytes, 2 streams, + PK", "Lakegate, the whole sync"
+REPORT = REPORTS / f"shapes{BY_SERVER}.md"
 OF_POSTGRES = {"DOUBLE": "double precision"}
 
 # Sixteen columns as those of `lineitem`.
@@ -70,7 +69,7 @@ def make(folder):
     """Writes the tables as Delta, one file each, where they are not there yet; prints their columns for CREATE TABLE."""
     lake, described = duckdb.connect(), {}
     for table, (_, rows, columns) in SHAPES.items():
-        # A permutation of the numbers below `rows`, which 7919 does not divide: keys that come in no order.
+        # A permutation of the numbers below `rows`, which 7919 does not divide: keys come out of order.
         query = f"SELECT {columns} FROM (SELECT range * 7919 % {rows} AS k FROM range({rows}))"
         home = folder / "delta" / table
         if not (home / "_delta_log").exists():
@@ -87,7 +86,7 @@ def measure(bench, server, table):
         bench.lakegate(table)
         if not (pathlib.Path(server["folder"]) / f"{table}.second").exists():
             bench.encode(table)
-        bench.limit(table, 2, "")
+        bench.limit(table, 2)
     # The largest of them leave no room for each other.
     bench.database.execute("DROP TABLE loaded")
     for part in ("whole", "first", "second"):
@@ -101,7 +100,7 @@ def report(bench, head):
     lines += ["|---|---|---|---|---|---|---|---|"]
     for table, (what, rows, _) in SHAPES.items():
         seconds, mebibytes, cpu = (statistics.median(values) for values in zip(*bench.results[(table, WHOLE)]))
-        limit = statistics.median(result[0] for result in bench.results[(table, LIMIT)])
+        limit = statistics.median(result[0] for result in bench.results[(table, limit_of(2))])
         lines.append(
             f"| {what} | {rows:,} | {seconds:.2f} s | {rows / seconds:,.0f} | {limit:.2f} s | {seconds / limit:.2f} of it | "
             f"{mebibytes:.0f} | {cpu:.1f} |"
@@ -121,7 +120,7 @@ def main():
         for table in SHAPES:
             measure(bench, server, table)
         what = "the limit is COPY by two streams of rows that are in Postgres' binary form already, and the primary key"
-        report(bench, [*bench_load.machine(server), f"medians of {ROUNDS} rounds, in turns; keys in no order; {what}"])
+        report(bench, [*bench_load.machine(server), f"medians of {ROUNDS} rounds, in turns; keys out of order; {what}"])
 
 
 if __name__ == "__main__":
