@@ -214,6 +214,49 @@ async fn one_large_row_group_is_read_by_all_workers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_more_workers_read_than_there_is_room_for_dictionaries() {
+    let dir = tempfile::tempdir().unwrap();
+    let (row_group, rows) = (100_000, 400_000);
+    let column = |step: i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values((0..rows).map(|row| row * step))) };
+    let batch = RecordBatch::try_from_iter([("id", column(1)), ("other", column(7))]).unwrap();
+    // All values differ, so that a dictionary has 800,000 bytes: a row group holds two of them.
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(row_group)).build();
+    let file = File::create(dir.path().join("dictionaries.parquet")).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let source = Source::open(&local(dir.path()), &context()).await.unwrap();
+
+    let read_in_turns = async |budget: u64| {
+        let mut workers = source.scan(None, 3, budget).unwrap().workers;
+        let ids = tokio::task::spawn_blocking(move || {
+            let mut ids = vec![Vec::new(); workers.len()];
+            loop {
+                let mut resting = true;
+                for (worker, ids) in workers.iter_mut().zip(&mut ids) {
+                    if let Some(batch) = worker.next().unwrap() {
+                        resting = false;
+                        ids.extend_from_slice(batch.column(0).as_primitive::<Int64Type>().values());
+                    }
+                }
+                if resting {
+                    return ids;
+                }
+            }
+        });
+        ids.await.unwrap()
+    };
+    // Half of the budget is for dictionaries; one reader gets what it needs even so.
+    for (budget, readers) in [(1 << 20, 1), (7 << 20, 2), (12 << 20, 3)] {
+        let ids = read_in_turns(budget).await;
+        assert_eq!(ids.iter().filter(|ids| !ids.is_empty()).count(), readers, "{budget}");
+        let mut all = ids.concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..rows).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn damaged_files_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.parquet");

@@ -55,6 +55,22 @@ async fn an_unchanged_source_costs_nothing_and_a_changed_one_makes_a_new_generat
 }
 
 #[tokio::test]
+async fn a_load_makes_statistics_of_all_columns_and_leaves_autovacuum_better_ones_to_make() {
+    let (project, _lake) = items(1_000).await;
+    project.sync("items").await;
+    let sql = project.sql().await;
+    let columns = sql.query("SELECT FROM pg_stats WHERE tablename LIKE 'items\\_\\_g%'", &[]).await.unwrap();
+    assert_eq!(columns.len(), 2);
+    // What the load's sessions did is counted when they end.
+    crate::support::project::eventually("all rows count as not analyzed", async || {
+        let counted = "SELECT coalesce(sum(n_mod_since_analyze), 0)::bigint FROM pg_stat_all_tables \
+                       WHERE relname LIKE 'items\\_\\_g%'";
+        sql.query_one(counted, &[]).await.unwrap().get::<_, i64>(0) == 1_000
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn up_loads_what_is_scheduled_and_serves_it() {
     let (project, _lake) = items(3).await;
     project.pipeline("items", "source: lake/items\nprimary_key: [id]\nschedule: every 1h\n");

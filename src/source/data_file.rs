@@ -124,6 +124,19 @@ impl OpenFile {
         usize::try_from(bytes.max(0) as u64 / (rows.end - rows.start).max(1)).unwrap_or(usize::MAX)
     }
 
+    /// About how many bytes the dictionaries of a row group take, decoded: each reader holds them all. The footer says where they
+    /// stand; as it says of whole chunks alone how far they are compressed, dictionaries are taken to be compressed as far.
+    pub(super) fn dictionary_bytes(&self, row_group: usize) -> u64 {
+        let dictionary = |column: &ColumnChunkMetaData| {
+            let start = column.dictionary_page_offset()?;
+            let stored = u64::try_from(column.data_page_offset().checked_sub(start)?).ok()?;
+            let [compressed, whole] =
+                [column.compressed_size(), column.uncompressed_size()].map(|size| size.max(1) as u64);
+            Some(stored.min(compressed).saturating_mul(whole) / compressed)
+        };
+        self.projected(row_group).filter_map(dictionary).fold(0, u64::saturating_add)
+    }
+
     /// The column chunks of a row group that are read.
     fn projected(&self, row_group: usize) -> impl Iterator<Item = &ColumnChunkMetaData> {
         let columns = self.metadata.metadata().row_groups().get(row_group).map_or(&[][..], |group| group.columns());

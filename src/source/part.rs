@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::data_file::OpenFile;
 
-/// The encoded bytes for which it is worth to open a row group once more, with its dictionaries.
+/// The encoded bytes for which it is worth to open a row group once more.
 const WORTH: usize = 2 << 20;
+/// How many times as many bytes the dictionaries may have that are decoded once more for it: their bytes are decompressed and laid
+/// out, but neither hashed, encoded nor sent.
+const DICTIONARIES: u64 = 2;
 /// How many times the rows that are taken over may stand before them: where their pages begin is known from the headers of the
 /// pages before, which are fetched once more.
 const PASSED_OVER: usize = 16;
@@ -18,6 +21,8 @@ pub(super) struct Part {
     pub(super) row_group: usize,
     /// Bytes of a row on average, as it is encoded.
     pub(super) encoded_width: usize,
+    /// Bytes of the row group's dictionaries, decoded.
+    pub(super) dictionaries: u64,
     /// Those that nobody has read yet.
     left: Mutex<Range<usize>>,
 }
@@ -25,8 +30,8 @@ pub(super) struct Part {
 impl Part {
     /// So many rows of a row group, all that are read of it.
     pub(super) fn whole(file: Arc<OpenFile>, row_group: usize, rows: usize) -> Part {
-        let encoded_width = file.encoded_width(row_group);
-        Part { file, row_group, encoded_width, left: Mutex::new(0..rows) }
+        let (encoded_width, dictionaries) = (file.encoded_width(row_group), file.dictionary_bytes(row_group));
+        Part { file, row_group, encoded_width, dictionaries, left: Mutex::new(0..rows) }
     }
 
     /// The rows that nobody has read yet.
@@ -46,14 +51,16 @@ impl Part {
     pub(super) fn split(&self) -> Option<Part> {
         let mut left = self.lock();
         let taken = left.start + left.len().div_ceil(2)..left.end;
-        if taken.len().saturating_mul(self.encoded_width) < WORTH
+        let bytes = taken.len().saturating_mul(self.encoded_width);
+        if bytes < WORTH
+            || (bytes as u64).saturating_mul(DICTIONARIES) < self.dictionaries
             || taken.len().saturating_mul(PASSED_OVER) < taken.start
         {
             return None;
         }
         left.end = taken.start;
-        let (file, row_group, encoded_width) = (Arc::clone(&self.file), self.row_group, self.encoded_width);
-        Some(Part { file, row_group, encoded_width, left: Mutex::new(taken) })
+        let Part { row_group, encoded_width, dictionaries, .. } = *self;
+        Some(Part { file: Arc::clone(&self.file), row_group, encoded_width, dictionaries, left: Mutex::new(taken) })
     }
 
     /// The encoded bytes of the rows that nobody has read yet.

@@ -3,7 +3,9 @@
 //! Work is one queue of files, the largest first, that every worker takes from. Who takes a file reads its footer and
 //! puts its row groups at the front of the queue: so the row groups of one large file are read by all workers, and few
 //! files are open at a time. Who finds the queue empty takes over half of what another one has left of its row group: so
-//! all end at the same time, whatever the size of the row groups.
+//! all end at the same time, whatever the size of the row groups. A reader holds the dictionaries of its row group: who has no
+//! room for them among those of the others has nothing left to do, and the others read the rest. Nobody waits for room, since
+//! what makes room may wait for the rows of whoever waits.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -161,8 +163,8 @@ pub(super) fn start(work: Work, workers: usize, budget: u64) -> Scan {
         Wanted::Rows(rows) => rows.keys().map(|&(file, _)| file).collect::<BTreeSet<_>>().into_iter().collect(),
     };
     by_size.sort_by_key(|&index| files.get(index).map(|file| file.size));
-    let queue =
-        Queue { state: Mutex::new(QueueState { files: by_size, ..QueueState::default() }), changed: Condvar::new() };
+    let state = QueueState { files: by_size, room: share.saturating_mul(workers as u64) / 2, ..QueueState::default() };
+    let queue = Queue { state: Mutex::new(state), changed: Condvar::new() };
     let (totals, cancel) = (Arc::new(ScanTotals::default()), CancellationToken::new());
     let fields: arrow_schema::Fields = targets.iter().map(|target| Arc::clone(&target.field)).collect();
     let shared = Arc::new(Shared {
@@ -334,6 +336,8 @@ struct QueueState {
     row_groups: VecDeque<Part>,
     /// What the workers read.
     parts: Vec<Weak<Part>>,
+    /// Bytes that the dictionaries of all these may take; those of one always may.
+    room: u64,
     /// Files whose footers are being read: they may yet bring row groups.
     opening: usize,
 }
@@ -350,8 +354,9 @@ impl Queue {
             if cancel.is_cancelled() {
                 return Err(cancelled());
             }
-            if let Some(part) = state.row_groups.pop_front() {
-                return Ok(Some(state.begin(part)));
+            if !state.row_groups.is_empty() {
+                let part = state.first_that_fits();
+                return Ok(part.map(|part| state.begin(part)));
             }
             if let Some(file) = state.files.pop() {
                 state.opening += 1;
@@ -375,9 +380,25 @@ impl QueueState {
         Step::Rows(part)
     }
 
+    /// The bytes that more dictionaries may take; `None` where nobody reads and anything fits.
+    fn room_left(&self) -> Option<u64> {
+        let taken =
+            self.parts.iter().filter_map(Weak::upgrade).map(|part| part.dictionaries).reduce(u64::saturating_add);
+        taken.map(|taken| self.room.saturating_sub(taken))
+    }
+
+    /// The first row group of the queue for whose dictionaries there is room.
+    fn first_that_fits(&mut self) -> Option<Part> {
+        let room = self.room_left().unwrap_or(u64::MAX);
+        let fits = self.row_groups.iter().position(|part| part.dictionaries <= room)?;
+        self.row_groups.remove(fits)
+    }
+
     /// Half of what is left where most is left of those of which it is worth it.
     fn half_of_the_largest(&self) -> Option<Part> {
+        let room = self.room_left()?;
         let mut parts: Vec<_> = self.parts.iter().filter_map(Weak::upgrade).collect();
+        parts.retain(|part| part.dictionaries <= room);
         parts.sort_by_key(|part| Reverse(part.bytes_left()));
         parts.iter().find_map(|part| part.split())
     }
