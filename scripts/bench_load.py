@@ -30,6 +30,8 @@ REPORTS = HERE.parent / "docs" / "benchmarks"
 SERVER = os.environ.get("POSTGRES", "").split(".")[0]
 # Of another server than the newest installed one the reports have names of their own.
 BY_SERVER = f"-postgres-{SERVER}" if SERVER else ""
+WAL_LEVEL = os.environ.get("WAL_LEVEL", "")
+BY_SERVER += f"-wal-{WAL_LEVEL}" if WAL_LEVEL else ""
 REPORT = REPORTS / f"load{BY_SERVER}{f'-scale-{SCALE}' if SCALE != '1' else ''}"
 PEERS = [peer for peer in os.environ["PEERS"].split() if peer != "none"]
 LAKEGATE = os.environ["LAKEGATE"]
@@ -50,8 +52,12 @@ WHOLE = "Lakegate, the whole sync"
 STATISTICS_TARGET = 10
 TABLE_OF = {"dlt": "dlt_bench.{}", "sling": "public.sling_{}", "spark": "public.spark_{}"}
 
+# What so many streams copy: the whole table, or its halves.
+PARTS = {1: ["whole"], 2: ["first", "second"]}
 # Autovacuum would clean up after one load while the next is measured.
 SETTINGS = {**bench_postgres.SETTINGS, "autovacuum": "off"}
+if WAL_LEVEL:
+    SETTINGS |= {"wal_level": WAL_LEVEL, "max_wal_senders": 0}
 
 
 class Database:
@@ -160,8 +166,8 @@ class Bench:
         sync = [LAKEGATE, "--project", self.home, "sync", table, "--full", "--output", "json"]
         self.note(table, WHOLE, measured(*sync, env=self.environment))
 
-    def encode(self, table):
-        """Writes the table's rows as Postgres writes them in binary, in one file and in two."""
+    def encode(self, table, parts=(*PARTS[1], *PARTS[2])):
+        """Writes parts of the table as Postgres writes them in binary, each into a file."""
         generation = self.database.execute(
             f"SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'lakegate_data' "
             f"AND relkind = 'r' AND relname LIKE '{table}\\_\\_g%' ORDER BY c.oid DESC LIMIT 1"
@@ -174,14 +180,14 @@ class Bench:
         )
         rows = f"SELECT {columns} FROM lakegate_data.{generation}"
         half = self.database.execute(f"SELECT relpages / 2 FROM pg_class WHERE oid = 'lakegate_data.{generation}'::regclass")[0][0]
-        parts = {"whole": "", "first": f" WHERE ctid < '({half},0)'", "second": f" WHERE ctid >= '({half},0)'"}
-        for part, condition in parts.items():
-            self.database.execute(f"COPY ({rows}{condition}) TO '{self.server['folder']}/{table}.{part}' (FORMAT binary)")
+        conditions = {"whole": "", "first": f" WHERE ctid < '({half},0)'", "second": f" WHERE ctid >= '({half},0)'"}
+        for part in parts:
+            self.database.execute(f"COPY ({rows}{conditions[part]}) TO '{self.server['folder']}/{table}.{part}' (FORMAT binary)")
 
     def limit(self, table, streams, persistence=""):
         self.empty(table, persistence)
         began = time.monotonic()
-        parts = ["whole"] if streams == 1 else ["first", "second"]
+        parts = PARTS[streams]
         copies = [f"COPY loaded FROM '{self.server['folder']}/{table}.{part}' (FORMAT binary)" for part in parts]
         environment = {**os.environ, **self.database.reach}
         children = [subprocess.Popen(["psql", "-q", "-c", copy], env=environment) for copy in copies]

@@ -17,7 +17,7 @@ from deltalake import write_deltalake
 import bench_load
 import bench_postgres
 from bench_data import ROW_GROUP
-from bench_load import BY_SERVER, REPORTS, ROUNDS, WHOLE, WORK, limit_of
+from bench_load import BY_SERVER, PARTS, REPORTS, ROUNDS, WHOLE, WORK, limit_of
 from bench_postgres import run
 
 REPORT = REPORTS / f"shapes{BY_SERVER}.md"
@@ -85,11 +85,11 @@ def measure(bench, server, table):
     for _ in range(ROUNDS):
         bench.lakegate(table)
         if not (pathlib.Path(server["folder"]) / f"{table}.second").exists():
-            bench.encode(table)
+            bench.encode(table, PARTS[2])
         bench.limit(table, 2)
     # The largest of them leave no room for each other.
     bench.database.execute("DROP TABLE loaded")
-    for part in ("whole", "first", "second"):
+    for part in PARTS[2]:
         os.remove(f"{server['folder']}/{table}.{part}")
 
 

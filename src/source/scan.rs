@@ -356,6 +356,11 @@ impl Queue {
             }
             if !state.row_groups.is_empty() {
                 let part = state.first_that_fits();
+                if part.is_none() {
+                    tracing::info!(
+                        "fewer workers read: `limits.memory` has no room for the dictionaries of more row groups"
+                    );
+                }
                 return Ok(part.map(|part| state.begin(part)));
             }
             if let Some(file) = state.files.pop() {
