@@ -13,7 +13,7 @@ use arrow_array::{
 use arrow_schema::DataType;
 use chrono::NaiveDate;
 use lakegate::domain::{Code, ParquetSource, SourceSpec, StorageOptions};
-use lakegate::source::Source;
+use lakegate::source::{ScanWorker, Source};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::data_type::{Int96, Int96Type};
@@ -216,15 +216,8 @@ async fn one_large_row_group_is_read_by_all_workers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_workers_read_than_there_is_room_for_dictionaries() {
     let dir = tempfile::tempdir().unwrap();
-    let (row_group, rows) = (100_000, 400_000);
-    let column = |step: i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values((0..rows).map(|row| row * step))) };
-    let batch = RecordBatch::try_from_iter([("id", column(1)), ("other", column(7))]).unwrap();
-    // All values differ, so that a dictionary has 800,000 bytes: a row group holds two of them.
-    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(row_group)).build();
-    let file = File::create(dir.path().join("dictionaries.parquet")).unwrap();
-    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
-    writer.write(&batch).unwrap();
-    writer.close().unwrap();
+    let rows = 400_000;
+    write_dictionaries(&dir.path().join("dictionaries.parquet"), rows);
     let source = Source::open(&local(dir.path()), &context()).await.unwrap();
 
     let read_in_turns = async |budget: u64| {
@@ -253,6 +246,70 @@ async fn no_more_workers_read_than_there_is_room_for_dictionaries() {
         let mut all = ids.concat();
         all.sort_unstable();
         assert_eq!(all, (0..rows).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_share_are_given_what_those_decode_who_have_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = 400_000;
+    write_dictionaries(&dir.path().join("dictionaries.parquet"), rows);
+    let source = Source::open(&local(dir.path()), &context()).await.unwrap();
+    // Whoever reads may be done before the threads of the others run: they get another chance.
+    for _ in 0..100 {
+        let scan = source.scan(None, 3, 1 << 20).unwrap();
+        let totals = Arc::clone(&scan.totals);
+        let reading = scan.workers.into_iter().map(ScanWorker::sharing).map(|mut worker| {
+            tokio::task::spawn_blocking(move || {
+                let mut ids = Vec::new();
+                while let Some((batch, place)) = worker.next_placed().unwrap() {
+                    let column = batch.column(0).as_primitive::<Int64Type>().values();
+                    assert_eq!(column[0] as u64, place.row_group_start + place.first_row as u64);
+                    ids.extend_from_slice(column);
+                }
+                ids
+            })
+        });
+        let mut ids = Vec::new();
+        for read in reading.collect::<Vec<_>>() {
+            ids.push(read.await.unwrap());
+        }
+        let mut all = ids.concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..rows).collect::<Vec<_>>());
+        assert_eq!(totals.rows_yielded(), rows as u64);
+        if ids.iter().all(|ids| !ids.is_empty()) {
+            return;
+        }
+    }
+    panic!("somebody was given nothing a hundred times");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_share_end_with_the_one_that_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("dictionaries.parquet");
+    write_dictionaries(&path, 400_000);
+    let mut bytes = fs::read(&path).unwrap();
+    // All but the first row groups and the footer.
+    let (middle, end) = (bytes.len() / 2, bytes.len() - 10_000);
+    bytes[middle..end].fill(0xff);
+    fs::write(&path, bytes).unwrap();
+    let source = Source::open(&local(dir.path()), &context()).await.unwrap();
+    let workers = source.scan(None, 3, 1 << 20).unwrap().workers;
+    let reading = workers.into_iter().map(ScanWorker::sharing).map(|mut worker| {
+        tokio::task::spawn_blocking(move || {
+            loop {
+                match worker.next() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return None,
+                    Err(error) => return Some(error.code()),
+                }
+            }
+        })
+    });
+    for read in reading.collect::<Vec<_>>() {
+        assert_eq!(read.await.unwrap(), Some(Code::SourceCorrupt));
     }
 }
 
@@ -313,6 +370,16 @@ fn write<const N: usize>(path: &Path, columns: [(&str, ArrayRef); N]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let batch = RecordBatch::try_from_iter(columns).unwrap();
     let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+/// Row groups of 100,000 rows with two dictionaries of 800,000 bytes each, as all values of `id` and `other` differ.
+fn write_dictionaries(path: &Path, rows: i64) {
+    let column = |step: i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values((0..rows).map(|row| row * step))) };
+    let batch = RecordBatch::try_from_iter([("id", column(1)), ("other", column(7))]).unwrap();
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(100_000)).build();
+    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), Some(properties)).unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
 }

@@ -84,7 +84,7 @@ impl Reading {
         let stop = scan.cancel.clone();
         let control = ReadControl::Scan { totals: scan.totals, stop, _guard: scan.cancel.drop_guard() };
         Reading {
-            workers: scan.workers.into_iter().map(batches).collect(),
+            workers: scan.workers.into_iter().map(ScanWorker::sharing).map(batches).collect(),
             mapping: Arc::new(mapping),
             control,
             sent: None,

@@ -20,8 +20,9 @@ use super::columns::{FileColumn, Origin, Target};
 use super::data_file::DataFile;
 use super::failure::corrupt;
 use super::live_rows::Rows;
+use super::row_group::BatchPlace;
 use super::row_identity::{Narrowed, RowIdentity};
-use super::scan::{self, BatchPlace, Scan, Wanted, Work};
+use super::scan::{self, Scan, Wanted, Work};
 
 /// Why a source whose commits are not those that were loaded cannot be followed.
 pub const OTHER_HISTORY: &str = "the history of the source is another one than was loaded";

@@ -17,6 +17,7 @@ mod object;
 mod object_store;
 mod parquet;
 mod part;
+mod queue;
 mod row_group;
 mod row_identity;
 mod scan;
@@ -35,8 +36,9 @@ use crate::domain::{
 pub use changes::{ChangedRows, Changes, FollowedColumns, Gone, OTHER_HISTORY, Pick, RowPlace};
 pub use columns::{COMMENT, VARIANT};
 pub use object_store::{Location, open as open_location};
+pub use row_group::BatchPlace;
 pub use row_identity::Narrowed;
-pub use scan::{BatchPlace, Scan, ScanTotals, ScanWorker};
+pub use scan::{Scan, ScanTotals, ScanWorker};
 
 use changes::Found;
 use columns::{Origin, Target};

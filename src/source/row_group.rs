@@ -12,7 +12,6 @@ use super::failure::corrupt;
 use super::live_rows::select;
 use super::object::Chunks;
 use super::part::Part;
-use super::scan::BatchPlace;
 
 /// Rows of the first batch, from which the width of a row is learned: files tell how wide rows are encoded, not how
 /// wide they become when dictionaries are resolved.
@@ -21,6 +20,22 @@ const PROBE_ROWS: usize = 64;
 const GROWTH: usize = 8;
 /// Rows of the largest batch: more do not make decoding faster.
 const MAX_ROWS: usize = 32 * 1024;
+
+/// Where the rows of a batch stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchPlace {
+    /// The file, counted among the files that are read.
+    pub file: usize,
+    /// The row group of the file.
+    pub row_group: usize,
+    /// The position in the file of the row group's first row.
+    pub row_group_start: u64,
+    /// The batch's first row, counted among the rows of the row group that belong to what is read.
+    pub first_row: usize,
+}
+
+/// A batch and where it stands.
+pub(super) type Placed = (RecordBatch, BatchPlace);
 
 /// How many rows of this source make a batch of the wanted size.
 #[derive(Debug)]

@@ -19,7 +19,8 @@ use crate::domain::{Error, Result};
 
 use super::changes::{RowPlace, Side};
 use super::columns::{FileColumn, Origin, Target};
-use super::scan::{BatchPlace, Scan, ScanWorker};
+use super::row_group::BatchPlace;
+use super::scan::{Scan, ScanWorker};
 
 /// How the rows of all changed files are told apart. All rows of each file belong to what is read.
 #[derive(Debug, Clone)]

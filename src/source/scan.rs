@@ -1,18 +1,9 @@
 //! Reading all files of a source with several workers and bounded memory.
-//!
-//! Work is one queue of files, the largest first, that every worker takes from. Who takes a file reads its footer and
-//! puts its row groups at the front of the queue: so the row groups of one large file are read by all workers, and few
-//! files are open at a time. Who finds the queue empty takes over half of what another one has left of its row group: so
-//! all end at the same time, whatever the size of the row groups. A reader holds the dictionaries of its row group: who has no
-//! room for them among those of the others has nothing left to do, and the others read the rest. Nobody waits for room, since
-//! what makes room may wait for the rows of whoever waits.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -26,7 +17,8 @@ use super::data_file::{DataFile, OpenFile};
 use super::io::cancelled;
 use super::object::Object;
 use super::part::Part;
-use super::row_group::{BatchSize, RowGroupReader};
+use super::queue::{Queue, Step};
+use super::row_group::{BatchPlace, BatchSize, Placed, RowGroupReader};
 
 /// The least a worker gets of the budget, in bytes: one window a column needs about that.
 const SHARE_MIN: u64 = 2 * 1024 * 1024;
@@ -34,8 +26,6 @@ const SHARE_MIN: u64 = 2 * 1024 * 1024;
 const BATCH_MAX: u64 = 1024 * 1024;
 /// The smallest batch that is aimed at, in bytes.
 const BATCH_MIN: u64 = 64 * 1024;
-/// How often a worker that waits for a footer looks whether the scan was cancelled.
-const CANCEL_POLL: Duration = Duration::from_millis(50);
 
 /// A scan that has begun.
 pub struct Scan {
@@ -163,8 +153,7 @@ pub(super) fn start(work: Work, workers: usize, budget: u64) -> Scan {
         Wanted::Rows(rows) => rows.keys().map(|&(file, _)| file).collect::<BTreeSet<_>>().into_iter().collect(),
     };
     by_size.sort_by_key(|&index| files.get(index).map(|file| file.size));
-    let state = QueueState { files: by_size, room: share.saturating_mul(workers as u64) / 2, ..QueueState::default() };
-    let queue = Queue { state: Mutex::new(state), changed: Condvar::new() };
+    let queue = Queue::new(by_size, share.saturating_mul(workers as u64) / 2);
     let (totals, cancel) = (Arc::new(ScanTotals::default()), CancellationToken::new());
     let fields: arrow_schema::Fields = targets.iter().map(|target| Arc::clone(&target.field)).collect();
     let shared = Arc::new(Shared {
@@ -180,23 +169,15 @@ pub(super) fn start(work: Work, workers: usize, budget: u64) -> Scan {
         warned: AtomicBool::new(false),
     });
     let target = (share / 8).clamp(BATCH_MIN, BATCH_MAX) as usize;
-    let worker =
-        || ScanWorker { shared: Arc::clone(&shared), fetch: share / 2, size: BatchSize::new(target), current: None };
+    let worker = || ScanWorker {
+        shared: Arc::clone(&shared),
+        fetch: share / 2,
+        size: BatchSize::new(target),
+        current: None,
+        shares: false,
+    };
     let workers = (0..workers).map(|_| worker()).collect();
     Scan { workers, totals, cancel, schema: Arc::new(arrow_schema::Schema::new(fields)) }
-}
-
-/// Where the rows of a batch stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchPlace {
-    /// The file, counted among the files that are read.
-    pub file: usize,
-    /// The row group of the file.
-    pub row_group: usize,
-    /// The position in the file of the row group's first row.
-    pub row_group_start: u64,
-    /// The batch's first row, counted among the rows of the row group that belong to what is read.
-    pub first_row: usize,
 }
 
 /// One reader of a scan.
@@ -206,6 +187,8 @@ pub struct ScanWorker {
     fetch: u64,
     size: BatchSize,
     current: Option<RowGroupReader>,
+    /// Whether it waits for batches of others where it has nothing to read.
+    shares: bool,
 }
 
 impl fmt::Debug for ScanWorker {
@@ -215,6 +198,14 @@ impl fmt::Debug for ScanWorker {
 }
 
 impl ScanWorker {
+    /// A worker that waits for batches which others have decoded, where it has nothing left to read. Its thread must be its own,
+    /// and what the others do with their batches must never wait for those of this one.
+    #[must_use]
+    pub fn sharing(mut self) -> ScanWorker {
+        self.shares = true;
+        self
+    }
+
     /// The next batch of at least one row, or `None` when this worker has nothing left to do. Blocks on I/O: call it
     /// from a thread that may block. Batches come in no order.
     ///
@@ -246,21 +237,24 @@ impl ScanWorker {
         })
     }
 
-    fn advance(&mut self) -> Result<Option<(RecordBatch, BatchPlace)>> {
+    fn advance(&mut self) -> Result<Option<Placed>> {
         loop {
             if self.shared.cancel.is_cancelled() {
                 return Err(cancelled());
             }
             if let Some(reader) = &mut self.current {
                 let place = reader.place();
-                if let Some(batch) = reader.next(&mut self.size)? {
-                    self.shared.totals.rows_yielded.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
-                    return Ok(Some((batch, place)));
+                match reader.next(&mut self.size)? {
+                    Some(batch) => match self.shared.queue.hand_over((batch, place)) {
+                        Some(batch) => return Ok(Some(self.shared.yielded(batch))),
+                        None => continue,
+                    },
+                    None => self.current = None,
                 }
-                self.current = None;
             }
-            match self.shared.queue.take(&self.shared.cancel)? {
+            match self.shared.queue.take(self.shares, &self.shared.cancel)? {
                 None => return Ok(None),
+                Some(Step::Batch(batch)) => return Ok(Some(self.shared.yielded(batch))),
                 Some(Step::Rows(part)) => {
                     let picked = self.shared.picked(&part.file, part.row_group);
                     self.current = Some(RowGroupReader::open(part, picked, &self.size, self.fetch)?);
@@ -277,6 +271,12 @@ impl ScanWorker {
 }
 
 impl Shared {
+    /// Counts the rows of a batch that is yielded.
+    fn yielded(&self, batch: Placed) -> Placed {
+        self.totals.rows_yielded.fetch_add(batch.0.num_rows() as u64, Ordering::Relaxed);
+        batch
+    }
+
     fn open(&self, index: usize) -> Result<OpenFile> {
         let file = self.files.get(index).ok_or_else(|| Error::internal("a file beyond the last"))?;
         let object = Object {
@@ -313,117 +313,5 @@ impl Shared {
             (_, Some(picked)) => picked.len(),
             (live, None) => live,
         }
-    }
-}
-
-/// What a worker does next.
-enum Step<'a> {
-    /// Read the footer of this file.
-    File(usize, Opening<'a>),
-    /// Read these rows.
-    Rows(Arc<Part>),
-}
-
-struct Queue {
-    state: Mutex<QueueState>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct QueueState {
-    /// Files not opened yet, the largest last.
-    files: Vec<usize>,
-    row_groups: VecDeque<Part>,
-    /// What the workers read.
-    parts: Vec<Weak<Part>>,
-    /// Bytes that the dictionaries of all these may take; those of one always may.
-    room: u64,
-    /// Files whose footers are being read: they may yet bring row groups.
-    opening: usize,
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, QueueState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The next piece of work; `None` when there is none and none can come.
-    fn take(&self, cancel: &CancellationToken) -> Result<Option<Step<'_>>> {
-        let mut state = self.lock();
-        loop {
-            if cancel.is_cancelled() {
-                return Err(cancelled());
-            }
-            if !state.row_groups.is_empty() {
-                let part = state.first_that_fits();
-                if part.is_none() {
-                    tracing::info!(
-                        "fewer workers read: `limits.memory` has no room for the dictionaries of more row groups"
-                    );
-                }
-                return Ok(part.map(|part| state.begin(part)));
-            }
-            if let Some(file) = state.files.pop() {
-                state.opening += 1;
-                return Ok(Some(Step::File(file, Opening { queue: self })));
-            }
-            if state.opening == 0 {
-                let half = state.half_of_the_largest();
-                return Ok(half.map(|part| state.begin(part)));
-            }
-            state = self.changed.wait_timeout(state, CANCEL_POLL).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-}
-
-impl QueueState {
-    /// Lets a worker read a part, of which others may take over the end.
-    fn begin<'a>(&mut self, part: Part) -> Step<'a> {
-        let part = Arc::new(part);
-        self.parts.retain(|part| part.strong_count() > 0);
-        self.parts.push(Arc::downgrade(&part));
-        Step::Rows(part)
-    }
-
-    /// The bytes that more dictionaries may take; `None` where nobody reads and anything fits.
-    fn room_left(&self) -> Option<u64> {
-        let taken =
-            self.parts.iter().filter_map(Weak::upgrade).map(|part| part.dictionaries).reduce(u64::saturating_add);
-        taken.map(|taken| self.room.saturating_sub(taken))
-    }
-
-    /// The first row group of the queue for whose dictionaries there is room.
-    fn first_that_fits(&mut self) -> Option<Part> {
-        let room = self.room_left().unwrap_or(u64::MAX);
-        let fits = self.row_groups.iter().position(|part| part.dictionaries <= room)?;
-        self.row_groups.remove(fits)
-    }
-
-    /// Half of what is left where most is left of those of which it is worth it.
-    fn half_of_the_largest(&self) -> Option<Part> {
-        let room = self.room_left()?;
-        let mut parts: Vec<_> = self.parts.iter().filter_map(Weak::upgrade).collect();
-        parts.retain(|part| part.dictionaries <= room);
-        parts.sort_by_key(|part| Reverse(part.bytes_left()));
-        parts.iter().find_map(|part| part.split())
-    }
-}
-
-/// A file whose footer is being read. Dropping it, done or not, lets waiting workers go on.
-struct Opening<'a> {
-    queue: &'a Queue,
-}
-
-impl Opening<'_> {
-    /// Adds the file's row groups that are to be read to the queue.
-    fn done(self, row_groups: impl Iterator<Item = Part>) {
-        self.queue.lock().row_groups.extend(row_groups);
-    }
-}
-
-impl Drop for Opening<'_> {
-    fn drop(&mut self) {
-        self.queue.lock().opening -= 1;
-        self.queue.changed.notify_all();
     }
 }
