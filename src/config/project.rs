@@ -116,7 +116,8 @@ section! {
 section! {
     /// Bounds on what one process may use.
     LimitKeys, "`limits`" {
-        /// Bytes that all readers and encoders may hold at a time.
+        /// Bytes that all readers and encoders may hold at a time. Where the dictionaries of many columns do not fit, fewer
+        /// workers read a table.
         memory: Size<{ 1 << 20 }> = "256MiB",
         /// Bytes that the read API may keep of rows it has read; 0 = it keeps none.
         cache_memory: Size<0> = "256MiB",

@@ -12,7 +12,7 @@ use super::{Destination, column_list, unused};
 /// How many sample keys an error shows.
 const SAMPLE_KEYS: i64 = 5;
 /// The `default_statistics_target` of a load's statistics: ANALYZE reads 300 times as many rows, and sorts them once for each
-/// column. Lookups by key need no more, and autovacuum makes them anew by the server's own target.
+/// column. Lookups by key need no more, and autovacuum, where it is on, makes them anew by the server's own target.
 const STATISTICS_TARGET: u32 = 10;
 
 impl Destination {
@@ -37,7 +37,7 @@ impl Destination {
             ));
         }
         // They take one processor, and nobody may build an index meanwhile. Because columns are named, the rows still count as
-        // not analyzed, and so autovacuum comes soon.
+        // not analyzed, for which autovacuum comes where it is on.
         let columns = column_list(schema.columns.iter().map(|column| column.name.as_str()));
         statements
             .push(format!("SET LOCAL default_statistics_target = {STATISTICS_TARGET}; ANALYZE {table} ({columns})"));

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use object_store::path::Path;
 use parquet::arrow::arrow_reader::RowSelection;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::basic::Encoding;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
     ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,
@@ -23,6 +24,10 @@ use super::object::Object;
 
 /// Files up to this size, in bytes, are fetched whole with one request.
 pub(super) const SMALL_FILE: u64 = 1024 * 1024;
+/// The encodings of what refers to a dictionary: by today's name and by that of the first version of the format.
+const DICTIONARIES: [Encoding; 2] = [Encoding::RLE_DICTIONARY, Encoding::PLAIN_DICTIONARY];
+/// Bytes at which most writers give a dictionary up.
+const DICTIONARY_MAX: u64 = 1024 * 1024;
 /// Bytes fetched from the end of larger files, where the footer is; a longer footer costs a second request.
 const FOOTER_GUESS: u64 = 64 * 1024;
 
@@ -124,17 +129,9 @@ impl OpenFile {
         usize::try_from(bytes.max(0) as u64 / (rows.end - rows.start).max(1)).unwrap_or(usize::MAX)
     }
 
-    /// About how many bytes the dictionaries of a row group take, decoded: each reader holds them all. The footer says where they
-    /// stand; as it says of whole chunks alone how far they are compressed, dictionaries are taken to be compressed as far.
+    /// About how many bytes the dictionaries of a row group take, decoded: each reader holds them all.
     pub(super) fn dictionary_bytes(&self, row_group: usize) -> u64 {
-        let dictionary = |column: &ColumnChunkMetaData| {
-            let start = column.dictionary_page_offset()?;
-            let stored = u64::try_from(column.data_page_offset().checked_sub(start)?).ok()?;
-            let [compressed, whole] =
-                [column.compressed_size(), column.uncompressed_size()].map(|size| size.max(1) as u64);
-            Some(stored.min(compressed).saturating_mul(whole) / compressed)
-        };
-        self.projected(row_group).filter_map(dictionary).fold(0, u64::saturating_add)
+        self.projected(row_group).map(dictionary_bytes).fold(0, u64::saturating_add)
     }
 
     /// The column chunks of a row group that are read.
@@ -149,6 +146,19 @@ impl OpenFile {
         let groups = self.metadata.metadata().row_groups();
         let start: u64 = groups.iter().take(row_group).map(count).sum();
         start..start + groups.get(row_group).map_or(0, count)
+    }
+}
+
+/// About how many bytes the dictionary of a column chunk takes, decoded; 0 where it has none. Footers say where it stands, and of
+/// whole chunks alone how far they are compressed: the dictionary is taken to be compressed as far. Those of parquet-mr before 1.12
+/// do not say where (PARQUET-1850): it is taken to be as large as writers let it become.
+fn dictionary_bytes(column: &ColumnChunkMetaData) -> u64 {
+    let [compressed, whole] = [column.compressed_size(), column.uncompressed_size()].map(|size| size.max(1) as u64);
+    let stored = column.dictionary_page_offset().and_then(|start| column.data_page_offset().checked_sub(start));
+    match stored.and_then(|stored| u64::try_from(stored).ok()).filter(|&stored| stored > 0) {
+        Some(stored) => stored.min(compressed).saturating_mul(whole) / compressed,
+        None if column.encodings().any(|encoding| DICTIONARIES.contains(&encoding)) => whole.min(DICTIONARY_MAX),
+        None => 0,
     }
 }
 
@@ -194,4 +204,39 @@ fn fetch_tail(object: &Object, bytes: u64) -> Result<Bytes> {
     }
     let fetched = object.fetch(vec![range])?;
     fetched.into_iter().next().ok_or_else(|| Error::internal("a fetch of one range returned none"))
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::schema::parser::parse_message_type;
+    use parquet::schema::types::SchemaDescriptor;
+
+    use super::*;
+
+    /// A chunk whose dictionary, if any, begins at byte 4, compressed to half of its size.
+    fn chunk(dictionary_at: Option<i64>, data_at: i64, encoding: Encoding) -> u64 {
+        let schema = parse_message_type("message t { required int64 id; }").unwrap();
+        let column = SchemaDescriptor::new(Arc::new(schema)).column(0);
+        let chunk = ColumnChunkMetaData::builder(column)
+            .set_encodings(vec![Encoding::PLAIN, encoding])
+            .set_total_compressed_size(4_000_000)
+            .set_total_uncompressed_size(8_000_000)
+            .set_dictionary_page_offset(dictionary_at)
+            .set_data_page_offset(data_at);
+        dictionary_bytes(&chunk.build().unwrap())
+    }
+
+    #[test]
+    fn dictionaries_are_as_large_as_their_place_says() {
+        assert_eq!(chunk(Some(4), 300_004, Encoding::RLE_DICTIONARY), 600_000);
+        assert_eq!(chunk(None, 4, Encoding::PLAIN), 0);
+    }
+
+    #[test]
+    fn dictionaries_whose_place_is_not_told_or_cannot_be_are_taken_to_be_large() {
+        assert_eq!(chunk(None, 4, Encoding::PLAIN_DICTIONARY), 1 << 20);
+        assert_eq!(chunk(Some(300_004), 4, Encoding::RLE_DICTIONARY), 1 << 20);
+        assert_eq!(chunk(Some(i64::MIN), 4, Encoding::RLE_DICTIONARY), 1 << 20);
+        assert_eq!(chunk(Some(4), i64::MAX, Encoding::RLE_DICTIONARY), 8_000_000);
+    }
 }

@@ -250,7 +250,7 @@ impl Source {
     }
 
     /// Begins to read all rows, of the named columns in that order, or of all. The workers share `budget` bytes: half
-    /// for what is fetched, the rest for what is decoded. Nothing is fetched before a worker is driven.
+    /// for what is fetched, half for dictionaries; each has a batch of a megabyte at most besides. Nothing is fetched before a worker is driven.
     ///
     /// # Errors
     /// [`Code::ColumnMissing`].

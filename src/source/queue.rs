@@ -4,8 +4,8 @@
 //! puts its row groups at the front of the queue: so the row groups of one large file are read by all workers, and few
 //! files are open at a time. Who finds the queue empty takes over half of what another one has left of its row group: so
 //! all end at the same time, whatever the size of the row groups. Whoever reads holds the dictionaries of its row group: where
-//! there is no room for more of them, the others read the rest. Who then has nothing to read is given batches that others have
-//! decoded, if it is willing to wait for them ([`super::ScanWorker::sharing`]), or ends.
+//! there is no room for more of them, the others read the rest. Who then has nothing to read ends, or is willing to wait
+//! ([`super::ScanWorker::sharing`]). Whoever waits, for that or for a footer, is given batches that others have decoded.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -20,8 +20,9 @@ use super::io::cancelled;
 use super::part::Part;
 use super::row_group::Placed;
 
-/// How often a worker that waits looks whether the scan was cancelled.
-const CANCEL_POLL: Duration = Duration::from_millis(50);
+/// How often a worker that waits looks for what nobody tells it: that the scan was cancelled, that another worker is gone, that
+/// there is room.
+const POLL: Duration = Duration::from_millis(50);
 
 /// What a worker does next.
 pub(super) enum Step<'a> {
@@ -105,14 +106,15 @@ impl Queue {
                 return Ok(Some(state.begin(half)));
             }
             let work_may_come = state.opening > 0 && state.row_groups.is_empty();
-            let batches_may_come = shares && state.is_read();
+            // Row groups that did not fit fit as soon as nobody reads, which may be so by now.
+            let batches_may_come = shares && (!state.row_groups.is_empty() || state.is_read());
             if !work_may_come && !batches_may_come {
                 // Those who wait look whether there is anybody left for whom they wait.
                 self.changed.notify_all();
                 return Ok(None);
             }
             state.waiting += 1;
-            state = self.changed.wait_timeout(state, CANCEL_POLL).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.changed.wait_timeout(state, POLL).unwrap_or_else(PoisonError::into_inner).0;
             state.waiting -= 1;
         }
     }
@@ -143,19 +145,30 @@ impl QueueState {
     fn first_that_fits(&mut self) -> Option<Part> {
         let room = self.room_left().unwrap_or(u64::MAX);
         let fits = self.row_groups.iter().position(|part| part.dictionaries <= room);
-        if fits.is_none() && !std::mem::replace(&mut self.told, true) {
-            tracing::info!("fewer workers read: `limits.memory` has no room for the dictionaries of more row groups");
+        if fits.is_none() {
+            self.tell_of_room();
         }
         self.row_groups.remove(fits?)
     }
 
     /// Half of what is left where most is left of those of which it is worth it.
-    fn half_of_the_largest(&self) -> Option<Part> {
+    fn half_of_the_largest(&mut self) -> Option<Part> {
         let room = self.room_left()?;
         let mut parts: Vec<_> = self.parts.iter().filter_map(Weak::upgrade).collect();
+        let all = parts.len();
         parts.retain(|part| part.dictionaries <= room);
+        if parts.len() < all {
+            self.tell_of_room();
+        }
         parts.sort_by_key(|part| Reverse(part.bytes_left()));
         parts.iter().find_map(|part| part.split())
+    }
+
+    /// Tells once that the budget keeps workers from reading.
+    fn tell_of_room(&mut self) {
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::info!("fewer workers read: `limits.memory` has no room for the dictionaries of more row groups");
+        }
     }
 }
 

@@ -225,14 +225,16 @@ impl ScanWorker {
     /// As [`ScanWorker::next`].
     pub fn next_placed(&mut self) -> Result<Option<(RecordBatch, BatchPlace)>> {
         self.advance().map_err(|error| {
-            self.current = None;
             let failure = &self.shared.failure;
-            if error.code() == Code::Cancelled {
-                return failure.get().map_or(error, Error::repeat);
-            }
-            // Known before the others are told to stop.
-            let _ = failure.set(error.repeat());
-            self.shared.cancel.cancel();
+            let error = if error.code() == Code::Cancelled {
+                failure.get().map_or(error, Error::repeat)
+            } else {
+                // Known before the others are told to stop, and they before they miss this one.
+                let _ = failure.set(error.repeat());
+                self.shared.cancel.cancel();
+                error
+            };
+            self.current = None;
             error
         })
     }
