@@ -28,10 +28,11 @@ ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SCALE = os.environ.get("SCALE", "1")
 REPORTS = HERE.parent / "docs" / "benchmarks"
 SERVER = os.environ.get("POSTGRES", "").split(".")[0]
-# Of another server than the newest installed one the reports have names of their own.
+WAL_LEVEL = os.environ.get("WAL_LEVEL", bench_postgres.SETTINGS["wal_level"])
+# Of another server than the newest installed one, or another log, the reports have names of their own.
 BY_SERVER = f"-postgres-{SERVER}" if SERVER else ""
-WAL_LEVEL = os.environ.get("WAL_LEVEL", "")
-BY_SERVER += f"-wal-{WAL_LEVEL}" if WAL_LEVEL else ""
+if WAL_LEVEL != bench_postgres.SETTINGS["wal_level"]:
+    BY_SERVER += f"-wal-{WAL_LEVEL}"
 REPORT = REPORTS / f"load{BY_SERVER}{f'-scale-{SCALE}' if SCALE != '1' else ''}"
 PEERS = [peer for peer in os.environ["PEERS"].split() if peer != "none"]
 LAKEGATE = os.environ["LAKEGATE"]
@@ -55,9 +56,10 @@ TABLE_OF = {"dlt": "dlt_bench.{}", "sling": "public.sling_{}", "spark": "public.
 # What so many streams copy: the whole table, or its halves.
 PARTS = {1: ["whole"], 2: ["first", "second"]}
 # Autovacuum would clean up after one load while the next is measured.
-SETTINGS = {**bench_postgres.SETTINGS, "autovacuum": "off"}
-if WAL_LEVEL:
-    SETTINGS |= {"wal_level": WAL_LEVEL, "max_wal_senders": 0}
+SETTINGS = {**bench_postgres.SETTINGS, "autovacuum": "off", "wal_level": WAL_LEVEL}
+if WAL_LEVEL == "minimal":
+    # Postgres does not start with any.
+    SETTINGS["max_wal_senders"] = 0
 
 
 class Database:
