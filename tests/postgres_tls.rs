@@ -3,10 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use lakegate::domain::{Code, Error};
-use lakegate::postgres::{Connector, Purpose, Session, explain};
+use lakegate::postgres::{Connector, Purpose, Session};
 use secrecy::SecretString;
 
 use crate::support::openssl::openssl;
@@ -159,20 +158,4 @@ async fn a_server_that_wants_encryption_says_so() {
     let error = connect(&server.url("template1", "sslmode=disable")).await.err().expect("a rejection");
     assert_eq!(error.code(), Code::PostgresAuth, "{error}");
     assert!(error.advice().unwrap().contains("sslmode"), "{:?}", error.advice());
-}
-
-#[tokio::test]
-async fn cancelling_works_over_tls() {
-    let server = server().await;
-    let session = server.connect("sslmode=verify-ca&sslrootcert={}/ca.pem").await.unwrap();
-    let watch = connect(&server.cluster.socket_url("postgres")).await.unwrap();
-    let (canceller, pid) = (session.canceller(), session.backend_pid());
-    let cancelling = async {
-        let asleep = "SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'";
-        while watch.query_opt(asleep, &[&pid]).await.unwrap().is_none() {}
-        canceller.cancel().await.unwrap();
-    };
-    let both = async { tokio::join!(session.batch_execute("SELECT pg_sleep(600)"), cancelling) };
-    let (slept, ()) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("the statement ends");
-    assert_eq!(explain(slept.unwrap_err()).code(), Code::Cancelled);
 }

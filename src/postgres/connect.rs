@@ -1,4 +1,4 @@
-//! Sessions: connecting, what each kind of session sets, cancelling, and notifications.
+//! Sessions: connecting, what each kind of session sets, and notifications.
 
 use std::fmt::Write;
 use std::future::poll_fn;
@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, Connection, Notification, SimpleQueryMessage, Socket};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Notification, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::embedded::Cluster;
 use super::error::{Failure, explain, failure};
+use super::local_socket::LocalSocket;
 use super::{tls, url};
 use crate::domain::{Code, Error, Result};
 
@@ -180,8 +181,6 @@ fn place(config: &Config) -> String {
     text
 }
 
-type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
-
 /// One attempt to connect.
 struct Dial<'a> {
     config: &'a Config,
@@ -204,6 +203,15 @@ impl Dial<'_> {
     async fn login(&self, purpose: Purpose, notify: Option<mpsc::Sender<Notification>>) -> Result<Session> {
         let mut config = self.config.clone();
         config.application_name(self.name);
+        let local = LocalSocket::of(&config).filter(|_| purpose == Purpose::Sync);
+        // What cannot be reached is left to the driver, which says why.
+        if let Some(local) = local
+            && let Ok(stream) = local.connect().await
+        {
+            let connected = config.connect_raw(stream, NoTls).await;
+            let (client, connection) = connected.map_err(|error| not_connected(explain(error)))?;
+            return begin(client, connection, purpose, notify).await;
+        }
         let (client, connection) = match config.connect(self.tls.clone()).await {
             // As libpq does: `prefer` would rather have an open connection than none.
             Err(error) if config.get_ssl_mode() == SslMode::Prefer && failure(&error) == Failure::Tls => {
@@ -213,14 +221,26 @@ impl Dial<'_> {
             other => other,
         }
         .map_err(|error| not_connected(explain(error)))?;
-
-        check_version(connection.parameter("server_version"))?;
-        check_encoding(connection.parameter("server_encoding"))?;
-        let canceller = Canceller { token: client.cancel_token(), tls: self.tls.clone() };
-        let connection = tokio::spawn(drive(connection, notify));
-        let backend_pid = prepare(&client, purpose).await.map_err(explain)?;
-        Ok(Session { client, connection, canceller, backend_pid })
+        begin(client, connection, purpose, notify).await
     }
+}
+
+/// Makes a session of a connection to a server that is supported.
+async fn begin<S, T>(
+    client: Client,
+    connection: Connection<S, T>,
+    purpose: Purpose,
+    notify: Option<mpsc::Sender<Notification>>,
+) -> Result<Session>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    check_version(connection.parameter("server_version"))?;
+    check_encoding(connection.parameter("server_encoding"))?;
+    let connection = tokio::spawn(drive(connection, notify));
+    let backend_pid = prepare(&client, purpose).await.map_err(explain)?;
+    Ok(Session { client, connection, backend_pid })
 }
 
 /// While connecting, a broken connection means that the server cannot be reached.
@@ -278,7 +298,11 @@ async fn prepare(client: &Client, purpose: Purpose) -> Result<i32, tokio_postgre
 }
 
 /// Runs a connection until it ends. Errors reach whoever waits for an answer, so they are not reported twice.
-async fn drive(mut connection: Connection<Socket, TlsStream>, notify: Option<mpsc::Sender<Notification>>) {
+async fn drive<S, T>(mut connection: Connection<S, T>, notify: Option<mpsc::Sender<Notification>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
     while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
         match message {
             Ok(AsyncMessage::Notice(notice)) => {
@@ -308,7 +332,6 @@ pub type Notifications = mpsc::Receiver<Notification>;
 pub struct Session {
     client: Client,
     connection: JoinHandle<()>,
-    canceller: Canceller,
     backend_pid: i32,
 }
 
@@ -316,11 +339,6 @@ impl Session {
     /// The process id of the server's side, as in `pg_stat_activity`.
     pub fn backend_pid(&self) -> i32 {
         self.backend_pid
-    }
-
-    /// What can stop a statement of this session while the session itself is busy with it.
-    pub fn canceller(&self) -> Canceller {
-        self.canceller.clone()
     }
 
     /// Ends the session and waits until all that was sent has left and the server knows.
@@ -341,24 +359,6 @@ impl Deref for Session {
 impl DerefMut for Session {
     fn deref_mut(&mut self) -> &mut Client {
         &mut self.client
-    }
-}
-
-/// Stops whatever statement a session is running; cheap to clone.
-#[derive(Clone)]
-pub struct Canceller {
-    token: CancelToken,
-    tls: MakeRustlsConnect,
-}
-
-impl Canceller {
-    /// Asks the server to stop the running statement, over a connection of its own, encrypted as the session's is. The
-    /// statement then fails with SQLSTATE 57014; if none runs, nothing happens.
-    ///
-    /// # Errors
-    /// When the server cannot be reached.
-    pub async fn cancel(&self) -> Result<()> {
-        self.token.cancel_query(self.tls.clone()).await.map_err(explain)
     }
 }
 

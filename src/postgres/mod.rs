@@ -9,11 +9,12 @@ mod connect;
 mod doing;
 mod error;
 mod identifier;
+mod local_socket;
 mod pool;
 mod tls;
 mod url;
 
-pub use connect::{Canceller, Connector, Notifications, Purpose, Session};
+pub use connect::{Connector, Notifications, Purpose, Session};
 pub use doing::Doing;
 pub use error::{explain, sqlstate};
 pub use identifier::{qualified, quote, quote_literal};
