@@ -164,6 +164,9 @@ class Bench:
         self.database.execute("DROP TABLE IF EXISTS loaded", f"CREATE {persistence} TABLE loaded {columns}", "CHECKPOINT")
 
     def lakegate(self, table):
+        # A first load, as those of the peers: nothing is there, neither to compare with nor to be dropped once it is superseded.
+        if (table, WHOLE) in self.results:
+            run(LAKEGATE, "--project", self.home, "drop", table, "--yes", env={**os.environ, **self.environment})
         self.database.execute("CHECKPOINT")
         sync = [LAKEGATE, "--project", self.home, "sync", table, "--full", "--output", "json"]
         self.note(table, WHOLE, measured(*sync, env=self.environment))

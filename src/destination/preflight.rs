@@ -58,10 +58,7 @@ impl Destination {
             )
             .hint("drop the dependent objects and create them again after the sync, or keep the columns as they are with `columns`"));
         }
-        let mut bytes_now = 0;
-        for generation in self.existing_generations(client, name).await? {
-            bytes_now += self.generation_bytes(client, name, generation).await?;
-        }
+        let bytes_now = self.bytes_of_generations(client, name).await?;
         Ok(Facts { view_change, dependents, bytes_now })
     }
 

@@ -13,6 +13,10 @@ use super::Destination;
 /// A waiting DROP stops every later reader of the table.
 const LOCK_WAIT: Duration = Duration::from_millis(200);
 
+/// The tables of generations of `$2` in the schema `$1`.
+const EXISTING: &str = "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+     WHERE n.nspname = $1 AND c.relkind = 'r' AND c.relname ~ ('^' || $2 || '__g[0-9]{1,18}$')";
+
 /// What became of a generation's table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Retired {
@@ -50,24 +54,16 @@ impl Destination {
 
     /// The generations of a table that exist in the data schema, whatever the control schema says.
     pub async fn existing_generations(&self, client: &Client, name: &TableName) -> Result<Vec<Generation>> {
-        let rows = client
-            .query(
-                "SELECT substring(c.relname FROM '__g([0-9]+)$')::bigint FROM pg_class c \
-                 JOIN pg_namespace n ON n.oid = c.relnamespace \
-                 WHERE n.nspname = $1 AND c.relkind = 'r' AND c.relname ~ ('^' || $2 || '__g[0-9]{1,18}$') ORDER BY 1",
-                &[&self.schemas.data, &name.as_str()],
-            )
-            .await
-            .doing("look for generations")?;
+        let sql = format!("SELECT substring(c.relname FROM '__g([0-9]+)$')::bigint {EXISTING} ORDER BY 1");
+        let rows = client.query(&sql, &[&self.schemas.data, &name.as_str()]).await.doing("look for generations")?;
         Ok(rows.iter().map(|row| Generation(row.get(0))).collect())
     }
 
-    /// The bytes that a generation takes on disk, indexes included; 0 when it is gone.
-    pub async fn generation_bytes(&self, client: &Client, name: &TableName, generation: Generation) -> Result<i64> {
-        let row = client
-            .query_one("SELECT coalesce(pg_total_relation_size(to_regclass($1)), 0)", &[&self.table(name, generation)])
-            .await
-            .doing("measure a generation")?;
-        Ok(row.get(0))
+    /// The bytes that all generations of a table take on disk, indexes included.
+    pub async fn bytes_of_generations(&self, client: &Client, name: &TableName) -> Result<i64> {
+        // One that is dropped meanwhile has no size.
+        let sql = format!("SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint {EXISTING}");
+        let row = client.query_one(&sql, &[&self.schemas.data, &name.as_str()]).await;
+        Ok(row.doing("measure the generations")?.get(0))
     }
 }
