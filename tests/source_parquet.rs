@@ -176,41 +176,50 @@ async fn one_large_row_group_is_read_by_all_workers() {
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
     let texts: ArrayRef = Arc::new((0..rows).map(text).collect::<StringArray>());
     let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>((0..rows).map(list)));
-    write(&dir.path().join("one.parquet"), [("id", ids), ("text", texts), ("list", lists)]);
+    let path = dir.path().join("one.parquet");
+    write(&path, [("id", ids), ("text", texts), ("list", lists)]);
 
     let source = Source::open(&local(dir.path()), &context()).await.unwrap();
-    let mut workers = source.scan(None, 3, BUDGET).unwrap().workers;
-    let seen = tokio::task::spawn_blocking(move || {
-        let (mut seen, mut resting) = (vec![Vec::new(); 3], 0);
-        // In turns, until none has anything left.
-        for number in (0..3).cycle() {
-            let Some((batch, place)) = workers[number].next_placed().unwrap() else {
-                resting += 1;
-                if resting == 3 {
-                    return seen;
+    let size = fs::metadata(path).unwrap().len();
+    // Through windows, and held as a whole, once for all of them.
+    for (budget, is_held) in [(BUDGET, false), (12 * size, true)] {
+        let scan = source.scan(None, 3, budget).unwrap();
+        let (mut workers, totals) = (scan.workers, scan.totals);
+        let seen = tokio::task::spawn_blocking(move || {
+            let (mut seen, mut resting) = (vec![Vec::new(); 3], 0);
+            // In turns, until none has anything left.
+            for number in (0..3).cycle() {
+                let Some((batch, place)) = workers[number].next_placed().unwrap() else {
+                    resting += 1;
+                    if resting == 3 {
+                        return seen;
+                    }
+                    continue;
+                };
+                resting = 0;
+                let (texts, lists) = (batch.column(1).as_string::<i32>(), batch.column(2).as_list::<i32>());
+                for (offset, &id) in batch.column(0).as_primitive::<Int64Type>().values().iter().enumerate() {
+                    assert_eq!(id, (place.first_row + offset) as i64, "{place:?}");
+                    assert_eq!(texts.is_valid(offset).then(|| texts.value(offset).to_owned()), text(id));
+                    let items = lists.is_valid(offset).then(|| lists.value(offset));
+                    let items = items.map(|items| items.as_primitive::<Int64Type>().iter().collect::<Vec<_>>());
+                    assert_eq!(items, list(id));
+                    seen[number].push(id);
                 }
-                continue;
-            };
-            resting = 0;
-            let (texts, lists) = (batch.column(1).as_string::<i32>(), batch.column(2).as_list::<i32>());
-            for (offset, &id) in batch.column(0).as_primitive::<Int64Type>().values().iter().enumerate() {
-                assert_eq!(id, (place.first_row + offset) as i64, "{place:?}");
-                assert_eq!(texts.is_valid(offset).then(|| texts.value(offset).to_owned()), text(id));
-                let items = lists.is_valid(offset).then(|| lists.value(offset));
-                let items = items.map(|items| items.as_primitive::<Int64Type>().iter().collect::<Vec<_>>());
-                assert_eq!(items, list(id));
-                seen[number].push(id);
             }
+            seen
+        });
+        let seen = seen.await.unwrap();
+        for ids in &seen {
+            assert!(ids.len() as i64 > rows / 10, "{:?}", seen.iter().map(Vec::len).collect::<Vec<_>>());
         }
-        seen
-    });
-    let seen = seen.await.unwrap();
-    for ids in &seen {
-        assert!(ids.len() as i64 > rows / 10, "{:?}", seen.iter().map(Vec::len).collect::<Vec<_>>());
+        let mut all = seen.concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..rows).collect::<Vec<_>>());
+        // The end of the file, where its footer is, comes before.
+        let read_once = totals.bytes_read() < size + 100_000;
+        assert_eq!(read_once, is_held, "{} bytes read of {size}", totals.bytes_read());
     }
-    let mut all = seen.concat();
-    all.sort_unstable();
-    assert_eq!(all, (0..rows).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,10 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::domain::Result;
+
 use super::data_file::OpenFile;
+use super::object::Chunks;
 
 /// The encoded bytes for which it is worth to open a row group once more.
 const WORTH: usize = 2 << 20;
@@ -11,7 +14,7 @@ const WORTH: usize = 2 << 20;
 /// out, but neither hashed, encoded nor sent.
 const DICTIONARIES: u64 = 2;
 /// How many times the rows that are taken over may stand before them: where their pages begin is known from the headers of the
-/// pages before, which are fetched once more.
+/// pages before, which are read once more, and fetched once more where no reader holds the whole row group.
 const PASSED_OVER: usize = 16;
 
 /// Rows of a row group, counted among those that are read of it.
@@ -23,6 +26,8 @@ pub(super) struct Part {
     pub(super) encoded_width: usize,
     /// Bytes of the row group's dictionaries, decoded.
     pub(super) dictionaries: u64,
+    /// The row group's bytes, where one of its readers holds them all.
+    held: Arc<Mutex<Option<Chunks>>>,
     /// Those that nobody has read yet.
     left: Mutex<Range<usize>>,
 }
@@ -31,7 +36,18 @@ impl Part {
     /// So many rows of a row group, all that are read of it.
     pub(super) fn whole(file: Arc<OpenFile>, row_group: usize, rows: usize) -> Part {
         let (encoded_width, dictionaries) = (file.encoded_width(row_group), file.dictionary_bytes(row_group));
-        Part { file, row_group, encoded_width, dictionaries, left: Mutex::new(0..rows) }
+        Part { file, row_group, encoded_width, dictionaries, held: Arc::default(), left: Mutex::new(0..rows) }
+    }
+
+    /// The row group's bytes: those that another of its readers holds, or what `open` fetches. Blocks.
+    pub(super) fn chunks(&self, open: impl FnOnce() -> Result<Chunks>) -> Result<Chunks> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(chunks) = &*held {
+            return Ok(chunks.clone());
+        }
+        let chunks = open()?;
+        *held = chunks.are_whole().then(|| chunks.clone());
+        Ok(chunks)
     }
 
     /// The rows that nobody has read yet.
@@ -60,7 +76,8 @@ impl Part {
         }
         left.end = taken.start;
         let Part { row_group, encoded_width, dictionaries, .. } = *self;
-        Some(Part { file: Arc::clone(&self.file), row_group, encoded_width, dictionaries, left: Mutex::new(taken) })
+        let (file, held, left) = (Arc::clone(&self.file), Arc::clone(&self.held), Mutex::new(taken));
+        Some(Part { file, row_group, encoded_width, dictionaries, held, left })
     }
 
     /// The encoded bytes of the rows that nobody has read yet.

@@ -81,13 +81,13 @@ pub(super) struct RowGroupReader {
 }
 
 impl RowGroupReader {
-    /// Fetches what is needed to begin. `picked` are the only rows to read, counted among those that belong to what is
+    /// Fetches what is needed to begin, unless another reader of the row group holds it. `picked` are the only rows to read, counted among those that belong to what is
     /// read; all unless given. At most `budget` compressed bytes are held, apart from single pages larger than that.
     /// Blocks.
     pub(super) fn open(part: Arc<Part>, picked: Option<&[u32]>, size: &BatchSize, budget: u64) -> Result<Self> {
         let (file, row_group) = (&part.file, part.row_group);
-        let chunks =
-            Chunks::open(Arc::clone(&file.object), file.column_chunks(row_group)?, budget, file.whole.as_ref())?;
+        let columns = file.column_chunks(row_group)?;
+        let chunks = part.chunks(|| Chunks::open(Arc::clone(&file.object), columns, budget, file.whole.as_ref()))?;
         let mut selection = file.selection(row_group);
         if let Some(picked) = picked {
             let picks = select(picked.iter().map(|&row| row as usize), file.live_rows(row_group));
