@@ -181,8 +181,8 @@ async fn one_large_row_group_is_read_by_all_workers() {
 
     let source = Source::open(&local(dir.path()), &context()).await.unwrap();
     let size = fs::metadata(path).unwrap().len();
-    // Through windows, and held as a whole, once for all of them.
-    for (budget, is_held) in [(BUDGET, false), (12 * size, true)] {
+    // Through windows, for which bytes before those of interest are fetched once more, and held as a whole, once for all of them.
+    for (budget, most) in [(BUDGET, 3 * size), (12 * size, size)] {
         let scan = source.scan(None, 3, budget).unwrap();
         let (mut workers, totals) = (scan.workers, scan.totals);
         let seen = tokio::task::spawn_blocking(move || {
@@ -217,8 +217,7 @@ async fn one_large_row_group_is_read_by_all_workers() {
         all.sort_unstable();
         assert_eq!(all, (0..rows).collect::<Vec<_>>());
         // The end of the file, where its footer is, comes before.
-        let read_once = totals.bytes_read() < size + 100_000;
-        assert_eq!(read_once, is_held, "{} bytes read of {size}", totals.bytes_read());
+        assert!(totals.bytes_read() < most + 100_000, "{} bytes read of {size}", totals.bytes_read());
     }
 }
 

@@ -1,7 +1,7 @@
 //! The rows of a row group that one worker reads, and of which another may take over the end.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::domain::Result;
 
@@ -13,9 +13,11 @@ const WORTH: usize = 2 << 20;
 /// How many times as many bytes the dictionaries may have that are decoded once more for it: their bytes are decompressed and laid
 /// out, but neither hashed, encoded nor sent.
 const DICTIONARIES: u64 = 2;
-/// How many times the rows that are taken over may stand before them: where their pages begin is known from the headers of the
-/// pages before, which are read once more, and fetched once more where no reader holds the whole row group.
+/// How many times the rows that are taken over may stand before them in a row group that is held: where their pages begin is known
+/// from the headers of the pages before, which are read once more.
 const PASSED_OVER: usize = 16;
+/// The same where all of these pages are fetched once more, since nobody holds them.
+const FETCHED_AGAIN: usize = 2;
 
 /// Rows of a row group, counted among those that are read of it.
 #[derive(Debug)]
@@ -55,6 +57,16 @@ impl Part {
         self.lock().clone()
     }
 
+    /// Whether all of the row group's bytes are held, or will be in a moment.
+    fn is_held(&self) -> bool {
+        match self.held.try_lock() {
+            Ok(held) => held.is_some(),
+            Err(TryLockError::Poisoned(held)) => held.get_ref().is_some(),
+            // They are being fetched: what is not to be held takes no time to open.
+            Err(TryLockError::WouldBlock) => true,
+        }
+    }
+
     /// Notes that the next so many rows have been read; returns how many of them are still its own.
     pub(super) fn advance(&self, rows: usize) -> usize {
         let mut left = self.lock();
@@ -70,7 +82,7 @@ impl Part {
         let bytes = taken.len().saturating_mul(self.encoded_width);
         if bytes < WORTH
             || (bytes as u64).saturating_mul(DICTIONARIES) < self.dictionaries
-            || taken.len().saturating_mul(PASSED_OVER) < taken.start
+            || taken.len().saturating_mul(if self.is_held() { PASSED_OVER } else { FETCHED_AGAIN }) < taken.start
         {
             return None;
         }
