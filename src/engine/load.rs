@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use tokio::join;
+use tokio::try_join;
 
 use crate::domain::{Code, Error, Generation, Pipeline, Result, RunOutcome, TableSchema, Verify};
 use crate::encode::{Checksum, Coverage, verify_sql};
@@ -76,9 +76,10 @@ impl Engine {
         let indexes_remain = |_: &f64| self.observer.observe(&filled.pipeline.name, &Event::Entered(Stage::Index));
         let verifying = async |beside| self.verify(reading, filled, beside).await.inspect(indexes_remain);
         let Some(column) = filled.pipeline.on_duplicate_key.latest_by() else {
-            let indexing = self.index(session, further, filled, held);
-            let (verified, indexed) = join!(verifying(Some(session.backend_pid())), indexing);
-            (outcome.seconds.verify, outcome.seconds.index) = (verified?, indexed?);
+            // Without an index, what is compared does not matter. Without a match, the session is needed that builds the index.
+            let verifying = async { Ok(verifying(Some(session.backend_pid())).await) };
+            let (verified, indexed) = try_join!(verifying, self.index(session, further, filled, held))?;
+            (outcome.seconds.verify, outcome.seconds.index) = (verified?, indexed);
             return Ok(());
         };
         // Until they have been compared, all rows must be there.

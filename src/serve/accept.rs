@@ -1,6 +1,6 @@
 //! Which format and which encoding of an answer a client takes.
 
-use axum::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
+use axum::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::domain::{Code, Error, Result};
@@ -208,11 +208,15 @@ impl Encoding {
     }
 }
 
-/// Whether a body says that it is JSON.
+/// Whether a body says that it is JSON, and not compressed.
 ///
 /// # Errors
-/// [`Code::MediaTypeRefused`] for any other type, or none.
+/// [`Code::MediaTypeRefused`] for any other type, or none, and for any encoding.
 pub(super) fn body_is_json(headers: &HeaderMap) -> Result<()> {
+    if headers.get_all(CONTENT_ENCODING).iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Error::new(Code::MediaTypeRefused, "the body must not be compressed")
+            .hint("send it as it is, without `Content-Encoding`"));
+    }
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let text = types.next().and_then(|value| value.to_str().ok()).unwrap_or_default();
     let range = Range::read(text);
@@ -304,6 +308,13 @@ mod tests {
             assert_eq!(body_is_json(&headers(CONTENT_TYPE, &[value])).is_ok(), taken, "{value}");
         }
         assert!(body_is_json(&HeaderMap::new()).is_err());
+        let encoded = |encoding: &str| {
+            let mut headers = headers(CONTENT_TYPE, &["application/json"]);
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_str(encoding).unwrap());
+            body_is_json(&headers)
+        };
+        assert!(encoded("identity").is_ok());
+        assert!(encoded("gzip").unwrap_err().detail().contains("compressed"));
         assert!(body_is_json(&headers(CONTENT_TYPE, &["application/json", "application/json"])).is_err());
     }
 }
