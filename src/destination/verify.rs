@@ -11,9 +11,9 @@ use crate::postgres::{Doing, quote};
 use super::Destination;
 
 /// How often it is looked how far an index is.
-const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(10);
 /// How often it is looked for one that does not seem to be built.
-const POLLS_FOR_NOTHING: u32 = 5;
+const POLLS_FOR_NOTHING: u32 = 10;
 
 /// A checksum over the stored rows of a generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,9 +35,10 @@ impl Destination {
         let sql = "SELECT FROM pg_stat_progress_create_index WHERE pid = $1 \
                    AND phase NOT LIKE 'building index: loading tuples%' \
                    AND (phase = 'initializing' OR EXISTS (SELECT FROM pg_stat_activity WHERE leader_pid = $1))";
+        let statement = client.prepare_typed(sql, &[Type::INT4]).await.doing(doing)?;
         let mut seen = false;
         for polls in 0.. {
-            let is_shared = !client.query_typed(sql, &[(&builder, Type::INT4)]).await.doing(doing)?.is_empty();
+            let is_shared = !client.query(&statement, &[&builder]).await.doing(doing)?.is_empty();
             if !is_shared && (seen || polls >= POLLS_FOR_NOTHING) {
                 break;
             }

@@ -16,8 +16,10 @@ use super::prepared::{PreparedBatch, plain};
 use super::writer::{self, Items};
 use crate::domain::{Code, ColumnType, Error, Result};
 
-/// Output is handed on once there is this much of it.
+/// What a chunk is meant to have.
 const CHUNK_BYTES: usize = 256 << 10;
+/// Bytes from which a chunk is handed on: a slice that is aimed at one chunk often falls a little short of it.
+const CHUNK_FULL: usize = CHUNK_BYTES / 4 * 3;
 /// No chunk is larger; a row that is larger goes out in several.
 const MAX_CHUNK_BYTES: usize = 1 << 20;
 /// The most that all key columns of a row may hold. An index entry in Postgres ends at 2,704 bytes.
@@ -294,7 +296,7 @@ impl<'m> RowEncoder<'m> {
             };
             let end = start + sizes.iter().take_while(fits).count();
             self.lay_out(writers, slice_start, start..end, encoded);
-            if self.pending.len() >= CHUNK_BYTES || end < rows.end {
+            if self.pending.len() >= CHUNK_FULL || end < rows.end {
                 self.hand_on(sink)?;
             }
             start = end;
@@ -331,7 +333,8 @@ impl<'m> RowEncoder<'m> {
     }
 
     fn hand_on(&mut self, sink: &mut dyn FnMut(Bytes) -> Result<()>) -> Result<()> {
-        let capacity = self.pending.len().min(MAX_CHUNK_BYTES);
+        // The next chunk is about as large.
+        let capacity = (self.pending.len() + self.pending.len() / 8).min(MAX_CHUNK_BYTES);
         let mut chunk = Bytes::from(std::mem::replace(&mut self.pending, Vec::with_capacity(capacity)));
         while chunk.len() > MAX_CHUNK_BYTES {
             sink(chunk.split_to(MAX_CHUNK_BYTES))?;

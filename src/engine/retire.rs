@@ -19,14 +19,15 @@ impl Engine {
     /// Drops superseded generations of a pipeline beyond `retain`, as far as no reader holds them. Whatever cannot be
     /// dropped now is tried again by the next run.
     pub async fn retire_superseded(&self, session: &mut Session, pipeline: &Pipeline) -> Result<()> {
-        let old = self
-            .control
-            .generations_to_retire(&**session, &pipeline.name, pipeline.retain, GRACE.as_secs_f64())
-            .await?;
-        for generation in old {
+        for generation in self.superseded(session, pipeline).await? {
             self.retire_one(session, &pipeline.name, generation).await?;
         }
         Ok(())
+    }
+
+    /// The generations of a pipeline that are to be dropped by now.
+    pub(super) async fn superseded(&self, session: &Session, pipeline: &Pipeline) -> Result<Vec<Generation>> {
+        self.control.generations_to_retire(&**session, &pipeline.name, pipeline.retain, GRACE.as_secs_f64()).await
     }
 
     /// Drops the tables of runs that came to nothing. To be called by the holder of the lease.

@@ -1,6 +1,6 @@
 //! What is done after a run: its failure is written down, and what nobody needs any more is dropped.
 
-use crate::domain::{Code, Error, Generation, Pipeline, Result, RunMode, RunOutcome, RunState};
+use crate::domain::{Code, Error, Generation, Result, RunMode, RunOutcome, RunState};
 use crate::observe::Event;
 use crate::postgres::{Doing, Session};
 
@@ -103,8 +103,13 @@ impl Engine {
     }
 
     /// Old generations go once the new one is published: trouble with that is told, and the next run tries again.
-    pub(super) async fn retire_after(&self, pipeline: &Pipeline) {
+    pub(super) async fn retire_after(&self, member: Member<'_>) {
+        let Member { pipeline, held, .. } = member;
         let retire = async {
+            // Most refreshes leave nothing behind, and are spared a connection for it.
+            if self.superseded(&held.session, pipeline).await?.is_empty() {
+                return Ok(());
+            }
             let mut session = self.control_session().await?;
             self.retire_superseded(&mut session, pipeline).await
         };

@@ -222,7 +222,7 @@ impl Engine {
         };
         for (member, result) in members.iter().zip(&results) {
             if result.is_ok() {
-                self.retire_after(member.pipeline).await;
+                self.retire_after(*member).await;
             }
         }
         self.give_back(held).await;
