@@ -174,6 +174,9 @@ async fn what_is_no_batch_is_refused() {
         let reply = post_with(addr, "/v1/single/_batch", &[header], r#"{"keys":[1]}"#).await;
         assert_eq!((reply.status, reply.code().as_str()), (status, code), "{header:?}");
     }
+    let headers = [("Content-Type", "application/json"), ("Content-Encoding", "gzip")];
+    let compressed = post_with(addr, "/v1/single/_batch", &headers, r#"{"keys":[1]}"#).await;
+    assert_eq!((compressed.status, compressed.code().as_str()), (415, "LG6017"));
     let headers = [("Content-Type", "application/json"), ("Lakegate-Max-Staleness", "0ms")];
     assert_eq!(post_with(addr, "/v1/single/_batch", &headers, r#"{"keys":[1]}"#).await.code(), "LG6015");
 }

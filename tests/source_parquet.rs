@@ -181,6 +181,7 @@ async fn one_large_row_group_is_read_by_all_workers() {
 
     let source = Source::open(&local(dir.path()), &context()).await.unwrap();
     let size = fs::metadata(path).unwrap().len();
+    assert!(size > BUDGET / 6, "{size} bytes are held as a whole by each of three workers");
     // Through windows, for which bytes before those of interest are fetched once more, and held as a whole, once for all of them.
     for (budget, most) in [(BUDGET, 3 * size), (12 * size, size)] {
         let scan = source.scan(None, 3, budget).unwrap();

@@ -103,7 +103,7 @@ impl<'m> RowEncoder<'m> {
         }
     }
 
-    /// Encodes a batch. Full chunks, of 256 KiB to 1 MiB, go to `sink`; what is left stays here until the next batch
+    /// Encodes a batch. Full chunks, mostly of 192 KiB to 1 MiB, go to `sink`; what is left stays here until the next batch
     /// or [`RowEncoder::finish`].
     ///
     /// # Errors

@@ -76,7 +76,8 @@ impl Engine {
         let indexes_remain = |_: &f64| self.observer.observe(&filled.pipeline.name, &Event::Entered(Stage::Index));
         let verifying = async |beside| self.verify(reading, filled, beside).await.inspect(indexes_remain);
         let Some(column) = filled.pipeline.on_duplicate_key.latest_by() else {
-            // Without an index, what is compared does not matter. Without a match, the session is needed that builds the index.
+            // A failed index ends the load, whatever the comparison would say: rows that share a key share it in the source, too,
+            // or were damaged on their way, and nothing is published. After a mismatch, the session is needed that builds the index.
             let verifying = async { Ok(verifying(Some(session.backend_pid())).await) };
             let (verified, indexed) = try_join!(verifying, self.index(session, further, filled, held))?;
             (outcome.seconds.verify, outcome.seconds.index) = (verified?, indexed);

@@ -107,7 +107,7 @@ impl Engine {
         let Member { pipeline, held, .. } = member;
         let retire = async {
             // Most refreshes leave nothing behind, and are spared a connection for it.
-            if self.superseded(&held.session, pipeline).await?.is_empty() {
+            if self.superseded(&held.session, pipeline).await.is_ok_and(|old| old.is_empty()) {
                 return Ok(());
             }
             let mut session = self.control_session().await?;

@@ -10,8 +10,8 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 /// Bytes that may be on their way to a server on the same machine. A sender learns that there is room when three quarters of
 /// them have been read, and goes on when a processor is free; until then the server has to make do with the rest. Of what Linux
-/// allows by itself, it has read that rest before: a COPY between busy processors waits for rows a tenth of its time. The system
-/// may allow less than this (`net.core.wmem_max`), which is then what is used.
+/// allows by itself, it has read that rest before: a COPY between busy processors waits for rows a tenth of its time. Linux doubles
+/// this for what it notes beside the bytes, and `net.core.wmem_max` bounds it. It is memory of the kernel.
 const ROOM: usize = 2 << 20;
 
 /// The socket of a server on the same machine.
@@ -23,6 +23,7 @@ impl LocalSocket {
     pub(super) fn of(config: &Config) -> Option<LocalSocket> {
         let [Host::Unix(folder)] = config.get_hosts() else { return None };
         let is_plain = config.get_hostaddrs().is_empty()
+            && config.get_ports().len() <= 1
             && matches!(config.get_ssl_mode(), SslMode::Disable | SslMode::Prefer)
             && config.get_target_session_attrs() == TargetSessionAttrs::Any;
         let port = config.get_ports().first().copied().unwrap_or(5432);

@@ -122,6 +122,11 @@ impl OpenFile {
         self.projected(row_group).map(chunk).collect()
     }
 
+    /// The bytes of the projected column chunks of a row group.
+    pub(super) fn compressed_bytes(&self, row_group: usize) -> u64 {
+        self.projected(row_group).map(|column| column.compressed_size().max(0) as u64).fold(0, u64::saturating_add)
+    }
+
     /// The bytes of a row of a row group on average, as it is encoded, not compressed.
     pub(super) fn encoded_width(&self, row_group: usize) -> usize {
         let bytes: i64 = self.projected(row_group).map(|column| column.uncompressed_size().max(0)).sum();

@@ -123,11 +123,6 @@ impl Chunks {
         Ok(Chunks(Arc::new(Inner { object, chunks, held: Mutex::new(held), window, failure: Mutex::new(None) })))
     }
 
-    /// Whether everything is held, and nothing remains to be fetched.
-    pub(super) fn are_whole(&self) -> bool {
-        self.0.window.is_none()
-    }
-
     /// The error of ours that made a read fail, if one did.
     pub(super) fn take_failure(&self) -> Option<Error> {
         self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).take()

@@ -1,7 +1,7 @@
 //! The rows of a row group that one worker reads, and of which another may take over the end.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::Result;
 
@@ -28,17 +28,21 @@ pub(super) struct Part {
     pub(super) encoded_width: usize,
     /// Bytes of the row group's dictionaries, decoded.
     pub(super) dictionaries: u64,
-    /// The row group's bytes, where one of its readers holds them all.
+    /// Whether a reader holds all of the row group's bytes.
+    is_held: bool,
+    /// They, once that is so.
     held: Arc<Mutex<Option<Chunks>>>,
     /// Those that nobody has read yet.
     left: Mutex<Range<usize>>,
 }
 
 impl Part {
-    /// So many rows of a row group, all that are read of it.
-    pub(super) fn whole(file: Arc<OpenFile>, row_group: usize, rows: usize) -> Part {
+    /// So many rows of a row group, all that are read of it, by readers that hold `budget` compressed bytes at most.
+    pub(super) fn whole(file: Arc<OpenFile>, row_group: usize, rows: usize, budget: u64) -> Part {
         let (encoded_width, dictionaries) = (file.encoded_width(row_group), file.dictionary_bytes(row_group));
-        Part { file, row_group, encoded_width, dictionaries, held: Arc::default(), left: Mutex::new(0..rows) }
+        let is_held = file.whole.is_some() || file.compressed_bytes(row_group) <= budget;
+        let (held, left) = (Arc::default(), Mutex::new(0..rows));
+        Part { file, row_group, encoded_width, dictionaries, is_held, held, left }
     }
 
     /// The row group's bytes: those that another of its readers holds, or what `open` fetches. Blocks.
@@ -48,23 +52,13 @@ impl Part {
             return Ok(chunks.clone());
         }
         let chunks = open()?;
-        *held = chunks.are_whole().then(|| chunks.clone());
+        *held = self.is_held.then(|| chunks.clone());
         Ok(chunks)
     }
 
     /// The rows that nobody has read yet.
     pub(super) fn left(&self) -> Range<usize> {
         self.lock().clone()
-    }
-
-    /// Whether all of the row group's bytes are held, or will be in a moment.
-    fn is_held(&self) -> bool {
-        match self.held.try_lock() {
-            Ok(held) => held.is_some(),
-            Err(TryLockError::Poisoned(held)) => held.get_ref().is_some(),
-            // They are being fetched: what is not to be held takes no time to open.
-            Err(TryLockError::WouldBlock) => true,
-        }
     }
 
     /// Notes that the next so many rows have been read; returns how many of them are still its own.
@@ -82,14 +76,14 @@ impl Part {
         let bytes = taken.len().saturating_mul(self.encoded_width);
         if bytes < WORTH
             || (bytes as u64).saturating_mul(DICTIONARIES) < self.dictionaries
-            || taken.len().saturating_mul(if self.is_held() { PASSED_OVER } else { FETCHED_AGAIN }) < taken.start
+            || taken.len().saturating_mul(if self.is_held { PASSED_OVER } else { FETCHED_AGAIN }) < taken.start
         {
             return None;
         }
         left.end = taken.start;
-        let Part { row_group, encoded_width, dictionaries, .. } = *self;
+        let Part { row_group, encoded_width, dictionaries, is_held, .. } = *self;
         let (file, held, left) = (Arc::clone(&self.file), Arc::clone(&self.held), Mutex::new(taken));
-        Some(Part { file, row_group, encoded_width, dictionaries, held, left })
+        Some(Part { file, row_group, encoded_width, dictionaries, is_held, held, left })
     }
 
     /// The encoded bytes of the rows that nobody has read yet.

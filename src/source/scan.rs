@@ -265,7 +265,8 @@ impl ScanWorker {
                     let file = Arc::new(self.shared.open(index)?);
                     let rows = (0..file.row_groups()).map(|row_group| (row_group, self.shared.rows(&file, row_group)));
                     let wanted = rows.filter(|&(_, rows)| rows > 0);
-                    opening.done(wanted.map(|(row_group, rows)| Part::whole(Arc::clone(&file), row_group, rows)));
+                    let part = |(row_group, rows)| Part::whole(Arc::clone(&file), row_group, rows, self.fetch);
+                    opening.done(wanted.map(part));
                 }
             }
         }
