@@ -3,7 +3,7 @@
 use tokio_postgres::GenericClient;
 
 use crate::domain::{ColumnType, Generation, Result, ScalarType, TableSchema};
-use crate::postgres::{Doing, quote};
+use crate::postgres::{Doing, OneTrip, quote};
 
 use super::Destination;
 
@@ -64,7 +64,7 @@ impl Destination {
             self.going_keys(generation),
             hash = changed_key_sql(schema),
         );
-        let rows = transaction.query(&query, &[&(limit + 1)]).await.doing("list the changed keys")?;
+        let rows = transaction.rows(&query, &[&(limit + 1)]).await.doing("list the changed keys")?;
         Ok((rows.len() as i64 <= limit).then(|| rows.iter().map(|row| row.get(0)).collect()))
     }
 }

@@ -13,7 +13,7 @@ use tokio_postgres::{Row, Transaction};
 use crate::domain::{
     Code, Column, ColumnType, Error, Generation, Result, ScalarType, TableName, TableSchema, spell_duration,
 };
-use crate::postgres::{Doing, explain, quote, quote_literal};
+use crate::postgres::{Doing, OneTrip, explain, quote, quote_literal};
 
 use super::{Destination, column_list};
 
@@ -245,7 +245,7 @@ impl Destination {
         own: Range<usize>,
     ) -> Result<Vec<Row>> {
         let savepoint = self.confine(transaction, bound).await?;
-        let rows = savepoint.query(sql, &[]).await;
+        let rows = savepoint.rows(sql, &[]).await;
         let left = savepoint.rollback().await;
         let rows = rows.map_err(|error| refused(error, bound, &own))?;
         left.doing("end a check")?;

@@ -3,7 +3,7 @@
 use tokio_postgres::{Client, GenericClient};
 
 use crate::domain::{Code, Error, Generation, Result, TableName, TableSchema};
-use crate::postgres::{Doing, quote};
+use crate::postgres::{Doing, OneTrip, quote};
 
 use super::{Destination, column_list, unused};
 
@@ -46,7 +46,7 @@ impl Destination {
         let [rows, ranked, tie, whole, place] =
             ["rows", "ranked", "tie", "whole", "place"].map(|name| unused(name, schema));
         let tied = client
-            .query_opt(
+            .opt_row(
                 &format!(
                     "SELECT (SELECT string_agg(value, ', ') FROM json_each_text(row_to_json({tie}))) FROM ( \
                          SELECT {key} FROM (SELECT {key}, ROW({rows}.*)::text AS {whole}, \
@@ -62,7 +62,7 @@ impl Destination {
             return Err(tied_rows(name, row.get(0), latest_by));
         }
         let removed = client
-            .execute(
+            .affected(
                 &format!(
                     "DELETE FROM {table} AS {rows} USING (SELECT ctid AS {whole}, \
                          row_number() OVER (PARTITION BY {key} ORDER BY {latest} DESC NULLS LAST) AS {place} \

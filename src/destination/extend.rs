@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_postgres::{Client, GenericClient};
 
 use crate::domain::{Column, Generation, Result, TableName, TableSchema};
-use crate::postgres::{Doing, quote, quote_literal};
+use crate::postgres::{Doing, OneTrip, quote, quote_literal};
 
 use super::Destination;
 use super::generation_table::column_comment;
@@ -89,7 +89,7 @@ impl Destination {
     ) -> Result<Vec<String>> {
         let known: Vec<&str> = known.columns.iter().map(|column| column.name.as_str()).collect();
         let rows = client
-            .query(
+            .rows(
                 "SELECT attname::text FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 \
                  AND NOT attisdropped AND attname <> ALL ($2::text[])",
                 &[&table, &known],

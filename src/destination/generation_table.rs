@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use tokio_postgres::GenericClient;
 
 use crate::domain::{ColumnType, Generation, Result, ScalarType, TableName, TableSchema};
-use crate::postgres::{Doing, quote, quote_literal};
+use crate::postgres::{Doing, OneTrip, quote, quote_literal};
 
 use super::Destination;
 
@@ -55,7 +55,7 @@ impl Destination {
         }
         // Default privileges of the schema may have granted something to somebody already.
         let grantees = client
-            .query(
+            .rows(
                 "SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END \
                  FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = $1::text::regclass AND a.grantee <> c.relowner",
                 &[&table],

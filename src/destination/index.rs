@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use crate::domain::{Code, Error, Generation, Result, TableName, TableSchema};
-use crate::postgres::{Doing, quote};
+use crate::postgres::{Doing, OneTrip, quote};
 
 use super::{Destination, column_list, unused};
 
@@ -98,7 +98,7 @@ impl Destination {
              LIMIT {SAMPLE_KEYS}) AS {all}, LATERAL (SELECT {key}) AS {one}",
             table = self.table(name, generation),
         );
-        let samples = match client.query(&sql, &[]).await.doing("look for the keys that rows share") {
+        let samples = match client.rows(&sql, &[]).await.doing("look for the keys that rows share") {
             Ok(rows) => rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("; "),
             Err(error) => return error,
         };

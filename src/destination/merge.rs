@@ -6,7 +6,7 @@
 use tokio_postgres::{GenericClient, Row};
 
 use crate::domain::{Generation, Result, TableName, TableSchema};
-use crate::postgres::{Doing, quote};
+use crate::postgres::{Doing, OneTrip, quote};
 
 use super::{Destination, column_list, unused};
 
@@ -51,15 +51,15 @@ impl Destination {
         let doing = "merge changed rows";
         let mut merged = Merged::default();
         if going {
-            merged.gone = written(&transaction.query_one(&merge.gone(), &[]).await.doing(doing)?);
-            merged.deleted = transaction.execute(&merge.delete(), &[]).await.doing(doing)?;
+            merged.gone = written(&transaction.one_row(&merge.gone(), &[]).await.doing(doing)?);
+            merged.deleted = transaction.affected(&merge.delete(), &[]).await.doing(doing)?;
             if schema.columns.len() > schema.key.len() {
                 let and = format!(" AND {}", merge.goes());
-                merged.updated = written(&transaction.query_one(&merge.update(&and), &[]).await.doing(doing)?);
+                merged.updated = written(&transaction.one_row(&merge.update(&and), &[]).await.doing(doing)?);
             }
         }
         let unless = if going { format!(" WHERE NOT {}", merge.goes()) } else { String::new() };
-        merged.inserted = written(&transaction.query_one(&merge.insert(&unless), &[]).await.doing(doing)?);
+        merged.inserted = written(&transaction.one_row(&merge.insert(&unless), &[]).await.doing(doing)?);
         Ok(merged)
     }
 
@@ -77,7 +77,7 @@ impl Destination {
         row_hash: &str,
     ) -> Result<Written> {
         let merge = self.merge_statements(name, generation, schema, row_hash);
-        let same = client.query_one(&merge.unstage_same(), &[]).await.doing("leave out rows that are there already")?;
+        let same = client.one_row(&merge.unstage_same(), &[]).await.doing("leave out rows that are there already")?;
         Ok(written(&same))
     }
 
@@ -121,7 +121,7 @@ impl Destination {
             t_n = same("t", "n"),
             g_n = same("g", "n"),
         );
-        let rows = client.query(&query, &[]).await.doing("look for the keys that rows share")?;
+        let rows = client.rows(&query, &[]).await.doing("look for the keys that rows share")?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 }

@@ -7,7 +7,7 @@
 use tokio_postgres::{GenericClient, Row};
 
 use crate::domain::{Code, Error, Generation, Result, TableName, TableSchema};
-use crate::postgres::{Doing, quote};
+use crate::postgres::{Doing, OneTrip, quote};
 
 use super::duplicates::tied_rows;
 use super::merge::{Statements, same_key, same_row, written};
@@ -44,22 +44,22 @@ impl Destination {
         let merge = self.merge_statements(name, generation, schema, row_hash);
         let ages = Ages { merge: &merge, column: quote(latest_by) };
         let doing = "merge the newest rows";
-        let staged = written(&transaction.query_one(&ages.staged(), &[]).await.doing(doing)?);
+        let staged = written(&transaction.one_row(&ages.staged(), &[]).await.doing(doing)?);
         let older = self.keep_latest_in(transaction, &merge.coming, name, schema, latest_by).await?.removed;
-        if let Some(row) = transaction.query_opt(&ages.lost(), &[]).await.doing(doing)? {
+        if let Some(row) = transaction.opt_row(&ages.lost(), &[]).await.doing(doing)? {
             return Err(lost_rows(name, &row));
         }
-        if let Some(row) = transaction.query_opt(&ages.tied(), &[]).await.doing(doing)? {
+        if let Some(row) = transaction.opt_row(&ages.tied(), &[]).await.doing(doing)? {
             return Err(tied_rows(name, row.get(0), latest_by));
         }
-        let left_out = older + transaction.execute(&ages.leave_out(), &[]).await.doing(doing)?;
-        let left = written(&transaction.query_one(&ages.staged(), &[]).await.doing(doing)?);
-        let gone = written(&transaction.query_one(&ages.replaced(), &[]).await.doing(doing)?);
+        let left_out = older + transaction.affected(&ages.leave_out(), &[]).await.doing(doing)?;
+        let left = written(&transaction.one_row(&ages.staged(), &[]).await.doing(doing)?);
+        let gone = written(&transaction.one_row(&ages.replaced(), &[]).await.doing(doing)?);
         let mut updated = Written::default();
         if gone.rows > 0 {
-            updated = written(&transaction.query_one(&merge.update(""), &[]).await.doing(doing)?);
+            updated = written(&transaction.one_row(&merge.update(""), &[]).await.doing(doing)?);
         }
-        let inserted = written(&transaction.query_one(&ages.insert(), &[]).await.doing(doing)?);
+        let inserted = written(&transaction.one_row(&ages.insert(), &[]).await.doing(doing)?);
         Ok(MergedLatest { staged, left_out, left, merged: Merged { gone, deleted: 0, updated, inserted } })
     }
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 use tokio_postgres::Client;
 
 use crate::domain::{Code, Error, Result, TableName, TableSchema};
-use crate::postgres::{Doing, quote};
+use crate::postgres::{Doing, OneTrip, quote};
 
 use super::roles::role_exists;
 use super::view_definition::taken;
@@ -79,7 +79,7 @@ impl Destination {
     async fn check_privileges(&self, client: &Client) -> Result<()> {
         for schema in [&self.schemas.published, &self.schemas.data] {
             let row = client
-                .query_opt("SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = $1", &[schema])
+                .opt_row("SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = $1", &[schema])
                 .await
                 .doing("check the privileges")?;
             if row.is_some_and(|row| !row.get::<_, bool>(0)) {
@@ -96,7 +96,7 @@ impl Destination {
     /// Only the owner of a view may repoint it.
     async fn check_view_owner(&self, client: &Client, name: &TableName) -> Result<()> {
         let row = client
-            .query_opt(
+            .opt_row(
                 "SELECT pg_get_userbyid(c.relowner)::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                  WHERE n.nspname = $1 AND c.relname = $2 AND NOT pg_has_role(c.relowner, 'USAGE')",
                 &[&self.schemas.published, &name.as_str()],
@@ -118,7 +118,7 @@ impl Destination {
     /// What depends on the published view, other than its own rule.
     pub async fn dependents(&self, client: &Client, name: &TableName) -> Result<Vec<Dependent>> {
         let rows = client
-            .query(
+            .rows(
                 "SELECT DISTINCT coalesce( \
                      (SELECT pg_describe_object('pg_class'::regclass, r.ev_class, 0) FROM pg_rewrite r \
                       WHERE d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid), \

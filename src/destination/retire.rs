@@ -6,7 +6,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, GenericClient};
 
 use crate::domain::{Generation, Result, TableName};
-use crate::postgres::Doing;
+use crate::postgres::{Doing, OneTrip};
 
 use super::Destination;
 
@@ -55,7 +55,7 @@ impl Destination {
     /// The generations of a table that exist in the data schema, whatever the control schema says.
     pub async fn existing_generations(&self, client: &Client, name: &TableName) -> Result<Vec<Generation>> {
         let sql = format!("SELECT substring(c.relname FROM '__g([0-9]+)$')::bigint {EXISTING} ORDER BY 1");
-        let rows = client.query(&sql, &[&self.schemas.data, &name.as_str()]).await.doing("look for generations")?;
+        let rows = client.rows(&sql, &[&self.schemas.data, &name.as_str()]).await.doing("look for generations")?;
         Ok(rows.iter().map(|row| Generation(row.get(0))).collect())
     }
 
@@ -63,7 +63,7 @@ impl Destination {
     pub async fn bytes_of_generations(&self, client: &Client, name: &TableName) -> Result<i64> {
         // One that is dropped meanwhile has no size.
         let sql = format!("SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint {EXISTING}");
-        let row = client.query_one(&sql, &[&self.schemas.data, &name.as_str()]).await;
+        let row = client.one_row(&sql, &[&self.schemas.data, &name.as_str()]).await;
         Ok(row.doing("measure the generations")?.get(0))
     }
 }

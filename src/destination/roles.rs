@@ -5,11 +5,10 @@
 //! logins. Without the right to create roles everything belongs to the connecting login, and the read API connects as
 //! that.
 
-use postgres_types::ToSql;
 use tokio_postgres::{Client, GenericClient};
 
 use crate::domain::{Code, Error, Result};
-use crate::postgres::{Doing, quote, quote_literal};
+use crate::postgres::{Doing, OneTrip, Parameter, quote, quote_literal};
 
 use super::Destination;
 
@@ -41,7 +40,7 @@ impl Destination {
         let transaction = client.transaction().await.doing(doing)?;
         self.lock_schemas(&transaction).await?;
         let may_create_roles: bool = transaction
-            .query_one("SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user", &[])
+            .one_row("SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user", &[])
             .await
             .doing(doing)?
             .get(0);
@@ -73,7 +72,7 @@ impl Destination {
         let doing = "mark the data schema as this project's";
         let schema = &self.schemas.data;
         let row = client
-            .query_one(
+            .one_row(
                 "SELECT obj_description(oid, 'pg_namespace'), pg_has_role(nspowner, 'USAGE') FROM pg_namespace \
                  WHERE nspname = $1",
                 &[schema],
@@ -99,7 +98,7 @@ impl Destination {
     /// Holds off other processes that prepare the same schemas, until the transaction ends.
     async fn lock_schemas(&self, transaction: &impl GenericClient) -> Result<()> {
         transaction
-            .execute(
+            .affected(
                 "SELECT pg_advisory_xact_lock(hashtextextended('lakegate schemas ' || $1, 0::bigint))",
                 &[&self.schemas.control],
             )
@@ -120,7 +119,7 @@ impl Destination {
         let transaction = client.transaction().await.doing(doing)?;
         self.lock_schemas(&transaction).await?;
         let ours = transaction
-            .query_opt(
+            .opt_row(
                 "SELECT FROM pg_roles WHERE rolname = $1 AND shobj_description(oid, 'pg_authid') = $2",
                 &[&reader, &format!("{MARK}{project}")],
             )
@@ -162,18 +161,18 @@ impl Destination {
                            WHERE NOT has_table_privilege($1::text, r, 'SELECT') \
                        UNION ALL SELECT 'EXECUTE ON FUNCTION ' || f FROM unnest($4::text[]) f \
                            WHERE NOT has_function_privilege($1::text, f, 'EXECUTE')";
-        let rights: [&(dyn ToSql + Sync); 4] = [&role, &schemas, &relations, &functions];
-        if transaction.query(lacking, &rights).await.doing(doing)?.is_empty() {
+        let rights: [&dyn Parameter; 4] = [&role, &schemas, &relations, &functions];
+        if transaction.rows(lacking, &rights).await.doing(doing)?.is_empty() {
             return Ok(());
         }
         transaction
-            .execute(
+            .affected(
                 "SELECT pg_advisory_xact_lock(hashtextextended('lakegate grants ' || $1, 0::bigint))",
                 &[&self.schemas.control],
             )
             .await
             .doing(doing)?;
-        for row in transaction.query(lacking, &rights).await.doing(doing)? {
+        for row in transaction.rows(lacking, &rights).await.doing(doing)? {
             let sql = format!("GRANT {} TO {}", row.get::<_, &str>(0), quote(role));
             transaction.batch_execute(&sql).await.doing(doing)?;
         }
@@ -184,7 +183,7 @@ impl Destination {
     pub(super) async fn api_role(&self, client: &impl GenericClient) -> Result<Option<String>> {
         let reader = self.reader_role();
         let row = client
-            .query_opt(
+            .opt_row(
                 "SELECT FROM pg_roles WHERE rolname = $1 AND has_schema_privilege(oid, $2, 'USAGE')",
                 &[&reader, &self.schemas.data],
             )
@@ -196,7 +195,7 @@ impl Destination {
     /// The role that owns the project's schemas, where it is not the login itself: what we make is given to it.
     pub(super) async fn owner_role(&self, client: &impl GenericClient) -> Result<Option<String>> {
         let row = client
-            .query_opt(
+            .opt_row(
                 "SELECT pg_get_userbyid(nspowner)::text FROM pg_namespace WHERE nspname = $1 \
                  AND pg_get_userbyid(nspowner) <> current_user AND pg_has_role(nspowner, 'USAGE')",
                 &[&self.schemas.data],
@@ -209,7 +208,7 @@ impl Destination {
 
 async fn schema_exists(client: &impl GenericClient, schema: &str) -> Result<bool> {
     let row = client
-        .query_one("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", &[&schema])
+        .one_row("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", &[&schema])
         .await
         .doing("look for the schemas")?;
     Ok(row.get(0))
@@ -217,7 +216,7 @@ async fn schema_exists(client: &impl GenericClient, schema: &str) -> Result<bool
 
 pub(super) async fn role_exists(client: &impl GenericClient, role: &str) -> Result<bool> {
     let row = client
-        .query_one("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", &[&role])
+        .one_row("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", &[&role])
         .await
         .doing("look for a role")?;
     Ok(row.get(0))
@@ -237,7 +236,7 @@ async fn claim_role(client: &impl GenericClient, role: &str, mark: &str) -> Resu
     );
     client.batch_execute(&create).await.doing(doing)?;
     let ours = client
-        .query_opt(
+        .opt_row(
             "SELECT FROM pg_roles WHERE rolname = $1 AND shobj_description(oid, 'pg_authid') = $2",
             &[&role, &mark],
         )

@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 
 use crate::domain::Result;
-use crate::postgres::{Doing, quote};
+use crate::postgres::{Doing, OneTrip, quote};
 
 use super::Destination;
 
@@ -11,7 +11,7 @@ impl Destination {
     /// Version, size of the database and login, in one line.
     pub async fn describe_server(&self, client: &Client) -> Result<String> {
         let row = client
-            .query_one(
+            .one_row(
                 "SELECT format('PostgreSQL %s, database %s of %s, as %s', current_setting('server_version'), \
                         current_database(), pg_size_pretty(pg_database_size(current_database())), current_user)",
                 &[],
@@ -23,7 +23,7 @@ impl Destination {
 
     /// The process of the server that answers on this connection.
     pub async fn backend_pid(&self, client: &Client) -> Result<i32> {
-        Ok(client.query_one("SELECT pg_backend_pid()", &[]).await.doing("look at the connection")?.get(0))
+        Ok(client.one_row("SELECT pg_backend_pid()", &[]).await.doing("look at the connection")?.get(0))
     }
 
     /// The statements that give a login what it needs, for an administrator to run. `LOGIN` stands for its name.

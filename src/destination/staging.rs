@@ -8,7 +8,7 @@
 use tokio_postgres::{Client, GenericClient};
 
 use crate::domain::{Generation, Result, TableSchema};
-use crate::postgres::Doing;
+use crate::postgres::{Doing, OneTrip};
 
 use super::Destination;
 use super::copy::CopyTarget;
@@ -41,7 +41,7 @@ impl Destination {
         let (coming, going) = (self.coming_rows(generation), self.going_keys(generation));
         let sent: Vec<usize> = schema.key_and(latest_by);
         let exists = client
-            .query_one("SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL", &[&coming, &going])
+            .one_row("SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL", &[&coming, &going])
             .await
             .doing(doing)?;
         if exists.get(0) {
@@ -64,7 +64,7 @@ impl Destination {
     pub async fn discard_staged(&self, client: &impl GenericClient, generation: Generation) -> Result<()> {
         let (coming, going) = (self.coming_rows(generation), self.going_keys(generation));
         let exist = client
-            .query_one("SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL", &[&coming, &going])
+            .one_row("SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL", &[&coming, &going])
             .await
             .doing("look for the tables of a merge")?;
         if exist.get(0) { self.empty_staging(client, generation).await } else { Ok(()) }

@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use crate::domain::{Generation, Result, TableName};
-use crate::postgres::{Doing, quote};
+use crate::postgres::{Doing, OneTrip, quote};
 
 use super::Destination;
 
@@ -58,7 +58,7 @@ impl Destination {
         query: impl FnOnce(&str, &dyn Fn(&str) -> String) -> String,
     ) -> Result<StoredChecksum> {
         let sql = query(&self.table(name, generation), &|column| quote(column));
-        let row = client.query_one(&sql, &[]).await.doing("hash the rows in Postgres")?;
+        let row = client.one_row(&sql, &[]).await.doing("hash the rows in Postgres")?;
         Ok(StoredChecksum { hashed: row.get(0), sum: row.get(1) })
     }
 
@@ -71,7 +71,7 @@ impl Destination {
         query: impl FnOnce(&str, &dyn Fn(&str) -> String) -> String,
     ) -> Result<Vec<String>> {
         let sql = query(&self.table(name, generation), &|column| quote(column));
-        let row = client.query_one(&sql, &[]).await.doing("hash the columns in Postgres")?;
+        let row = client.one_row(&sql, &[]).await.doing("hash the columns in Postgres")?;
         Ok(row.get(0))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::GenericClient;
 
 use crate::domain::{Column, ColumnType, Generation, Result, ScalarType, TableName, TableSchema};
-use crate::postgres::{Doing, quote, quote_literal};
+use crate::postgres::{Doing, OneTrip, quote, quote_literal};
 
 use super::generation_table::column_comment;
 use super::view_definition::{ViewColumn, ViewDefinition};
@@ -149,7 +149,7 @@ impl Destination {
             return Ok(Vec::new());
         }
         let rows = client
-            .query(
+            .rows(
                 "SELECT r.rolname::text FROM unnest($1::text[]) wanted JOIN pg_roles r ON r.rolname = wanted \
                  WHERE NOT (has_schema_privilege(r.oid, $2, 'USAGE') \
                             AND coalesce(has_table_privilege(r.oid, to_regclass($3)::oid, 'SELECT'), false))",
@@ -171,7 +171,7 @@ impl Destination {
     /// Takes away what default privileges have given to others on a view just made.
     async fn revoke_all(&self, transaction: &impl GenericClient, view: &str) -> Result<()> {
         let grantees = transaction
-            .query(
+            .rows(
                 "SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END \
                  FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = $1::text::regclass AND a.grantee <> c.relowner",
                 &[&view],
@@ -196,7 +196,7 @@ impl Destination {
     /// Who holds the view, for people.
     pub async fn view_blockers(&self, client: &impl GenericClient, name: &TableName) -> Result<String> {
         let row = client
-            .query_one(
+            .one_row(
                 "SELECT coalesce(string_agg(format('session %s of %s (%s, %s)', a.pid, a.usename, a.application_name, \
                      a.state), ', '), 'nobody any more') \
                  FROM pg_locks l JOIN pg_stat_activity a USING (pid) \

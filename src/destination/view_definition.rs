@@ -3,7 +3,7 @@
 use tokio_postgres::GenericClient;
 
 use crate::domain::{Code, Error, Result, TableName, TableSchema};
-use crate::postgres::{Doing, quote, quote_literal};
+use crate::postgres::{Doing, OneTrip, quote, quote_literal};
 
 use super::Destination;
 
@@ -50,7 +50,7 @@ impl ViewDefinition {
     ) -> Result<Option<Self>> {
         let doing = "read the published view";
         let Some(row) = client
-            .query_opt(
+            .opt_row(
                 "SELECT c.oid, c.relkind::text, pg_get_userbyid(c.relowner)::text, coalesce(c.reloptions, '{}'), \
                         obj_description(c.oid, 'pg_class') \
                  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2",
@@ -66,7 +66,7 @@ impl ViewDefinition {
             return Err(taken(destination, name, "something that is not a view"));
         }
         let columns = client
-            .query(
+            .rows(
                 "SELECT attname::text, format_type(atttypid, atttypmod), col_description(attrelid, attnum), \
                         attcollation = '\"C\"'::regcollation \
                  FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
@@ -75,7 +75,7 @@ impl ViewDefinition {
             .await
             .doing(doing)?;
         let grants = client
-            .query(
+            .rows(
                 "SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END, \
                         a.privilege_type, a.column_name, a.is_grantable FROM ( \
                      SELECT x.grantee, x.privilege_type, NULL::text AS column_name, x.is_grantable, c.relowner \

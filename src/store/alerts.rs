@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::GenericClient;
 
 use crate::domain::{Result, Standing, TableName};
-use crate::postgres::Doing;
+use crate::postgres::{Doing, OneTrip};
 
 use super::Control;
 
@@ -60,7 +60,7 @@ impl Control {
     /// What was last told of every pipeline of which anything was.
     pub async fn told(&self, client: &impl GenericClient) -> Result<HashMap<String, Told>> {
         let rows = client
-            .query(&self.sql("SELECT name, standing, since, change_no FROM {control}.alerts"), &[])
+            .rows(&self.sql("SELECT name, standing, since, change_no FROM {control}.alerts"), &[])
             .await
             .doing("read what alerts have told")?;
         let told = |row: &tokio_postgres::Row| Told {
@@ -76,7 +76,7 @@ impl Control {
     pub async fn tell(&self, client: &impl GenericClient, change: &Change<'_>) -> Result<bool> {
         let Change { pipeline, after, standing, since, id, body } = *change;
         let told = client
-            .execute(
+            .affected(
                 &self.sql(
                     "WITH changed AS ( \
                          INSERT INTO {control}.alerts AS a (name, standing, since, change_no) \
@@ -97,7 +97,7 @@ impl Control {
     /// one pipeline a later alert waits for the earlier one.
     pub async fn claim_alert(&self, client: &impl GenericClient, claim: Duration) -> Result<Option<AlertMessage>> {
         let row = client
-            .query_opt(
+            .opt_row(
                 &self.sql(
                     "UPDATE {control}.alert_messages SET tries = tries + 1, \
                          due_at = clock_timestamp() + make_interval(secs => $1) \
@@ -125,7 +125,7 @@ impl Control {
     /// Leaves an alert for a later try.
     pub async fn postpone_alert(&self, client: &impl GenericClient, message: i64, pause: Duration) -> Result<()> {
         client
-            .execute(
+            .affected(
                 &self.sql(
                     "UPDATE {control}.alert_messages SET due_at = clock_timestamp() + make_interval(secs => $2) \
                      WHERE message = $1",
@@ -140,7 +140,7 @@ impl Control {
     /// Removes an alert that has been delivered or given up.
     pub async fn remove_alert(&self, client: &impl GenericClient, message: i64) -> Result<()> {
         client
-            .execute(&self.sql("DELETE FROM {control}.alert_messages WHERE message = $1"), &[&message])
+            .affected(&self.sql("DELETE FROM {control}.alert_messages WHERE message = $1"), &[&message])
             .await
             .doing("remove a delivered alert")?;
         Ok(())

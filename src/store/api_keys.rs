@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use postgres_types::Type;
 use serde::Serialize;
 use tokio_postgres::{Client, GenericClient, Row};
 
 use crate::domain::{Error, NewKey, Result};
-use crate::postgres::Doing;
+use crate::postgres::{Doing, OneTrip};
 
 use super::Control;
 
@@ -85,14 +84,14 @@ impl Control {
             "INSERT INTO {{control}}.api_keys (id, name, secret_hash, roles, attributes, expires_at) \
              VALUES ($1, $2, $3, $4, $5::text::jsonb, $6) RETURNING {COLUMNS}"
         ));
-        let row = client.query_one(&sql, &[&id, name, &secret_hash, roles, &attributes, expires_at]).await;
+        let row = client.one_row(&sql, &[&id, name, &secret_hash, roles, &attributes, expires_at]).await;
         record(&row.doing("keep an API key")?)
     }
 
     /// All keys, the newest first.
     pub async fn keys(&self, client: &impl GenericClient) -> Result<Vec<KeyRecord>> {
         let sql = self.sql(&format!("SELECT {COLUMNS} FROM {{control}}.api_keys ORDER BY created_at DESC, id"));
-        client.query(&sql, &[]).await.doing("list the API keys")?.iter().map(record).collect()
+        client.rows(&sql, &[]).await.doing("list the API keys")?.iter().map(record).collect()
     }
 
     /// Revokes a key, unless it is already; `None` where there is none of this id.
@@ -100,15 +99,15 @@ impl Control {
         let doing = "revoke an API key";
         let revoke =
             "UPDATE {control}.api_keys SET revoked_at = clock_timestamp() WHERE id = $1 AND revoked_at IS NULL";
-        client.execute(&self.sql(revoke), &[&id]).await.doing(doing)?;
+        client.affected(&self.sql(revoke), &[&id]).await.doing(doing)?;
         let sql = self.sql(&format!("SELECT {COLUMNS} FROM {{control}}.api_keys WHERE id = $1"));
-        client.query_opt(&sql, &[&id]).await.doing(doing)?.as_ref().map(record).transpose()
+        client.opt_row(&sql, &[&id]).await.doing(doing)?.as_ref().map(record).transpose()
     }
 
     /// How many times the keys have changed. Cheap enough to be asked each second.
     pub async fn auth_epoch(&self, client: &Client) -> Result<i64> {
         let doing = "look whether API keys have changed";
-        let rows = client.query_typed(&self.sql("SELECT epoch FROM {control}.auth_epoch"), &[]).await.doing(doing)?;
+        let rows = client.rows(&self.sql("SELECT epoch FROM {control}.auth_epoch"), &[]).await.doing(doing)?;
         let row = rows.first().ok_or_else(|| Error::internal("the control schema counts no changes of API keys"))?;
         row.try_get(0).doing(doing)
     }
@@ -122,7 +121,7 @@ impl Control {
              FROM {control}.api_keys \
              WHERE least(revoked_at, expires_at) IS NULL OR least(revoked_at, expires_at) > now() - interval '30 days'",
         );
-        let rows = client.query_typed(&sql, &[]).await.doing(doing)?;
+        let rows = client.rows(&sql, &[]).await.doing(doing)?;
         let stored = |row: &Row| -> Result<StoredKey> {
             Ok(StoredKey {
                 id: row.try_get(0).doing(doing)?,
@@ -145,7 +144,7 @@ impl Control {
     /// Notes that keys were used, each once a minute at most.
     pub async fn note_key_use(&self, client: &Client, ids: &[String]) -> Result<()> {
         let sql = self.sql("SELECT {control}.note_key_use($1)");
-        client.query_typed(&sql, &[(&ids, Type::TEXT_ARRAY)]).await.doing("note the use of API keys")?;
+        client.rows(&sql, &[&ids]).await.doing("note the use of API keys")?;
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use tokio_postgres::GenericClient;
 
 use crate::domain::{Code, Error, Result};
-use crate::postgres::Doing;
+use crate::postgres::{Doing, OneTrip};
 
 use super::Control;
 
@@ -13,7 +13,7 @@ impl Control {
     /// Waits for a publish that is being committed. Once this has returned true, the run publishes nothing any more.
     pub async fn ask_cancel(&self, client: &impl GenericClient, run: i64, by: &str) -> Result<bool> {
         let asked = client
-            .execute(
+            .affected(
                 &self.sql(
                     "UPDATE {control}.runs SET cancel_asked_by = coalesce(cancel_asked_by, $2), \
                          cancel_asked_at = coalesce(cancel_asked_at, clock_timestamp()) \

@@ -5,7 +5,7 @@ use serde::Serialize;
 use tokio_postgres::{GenericClient, Row};
 
 use crate::domain::{Error, Generation, Result, SourceVersion, TableName, TableSchema};
-use crate::postgres::Doing;
+use crate::postgres::{Doing, OneTrip};
 
 use super::Control;
 
@@ -123,7 +123,7 @@ impl Control {
     pub async fn record_load(&self, client: &impl GenericClient, row: &LoadedRow<'_>) -> Result<()> {
         let schema = spelled(row.schema)?;
         client
-            .execute(
+            .affected(
                 &self.sql(
                     "INSERT INTO {control}.generations \
                      (generation, pipeline, run, source_version, table_id, fingerprint, columns, rows, checksum, \
@@ -155,7 +155,7 @@ impl Control {
     pub async fn record_merge(&self, transaction: &impl GenericClient, row: &MergedRow<'_>) -> Result<()> {
         let schema = spelled(row.schema)?;
         transaction
-            .execute(
+            .affected(
                 &self.sql(
                     "UPDATE {control}.generations SET source_version = $2, rows = $3, checksum = $4, \
                          coverage = CASE WHEN $4::text IS NULL THEN 0 ELSE coverage END, \
@@ -184,7 +184,7 @@ impl Control {
         generation: Generation,
     ) -> Result<Option<LoadedGeneration>> {
         let row = client
-            .query_opt(
+            .opt_row(
                 &self.sql(&format!("SELECT {COLUMNS} FROM {{control}}.generations WHERE generation = $1")),
                 &[&generation.0],
             )
@@ -200,7 +200,7 @@ impl Control {
         name: &TableName,
     ) -> Result<Option<LoadedGeneration>> {
         let row = client
-            .query_opt(
+            .opt_row(
                 &self.sql(&format!(
                     "SELECT {COLUMNS} FROM {{control}}.generations \
                      WHERE generation = (SELECT generation FROM {{control}}.published WHERE name = $1)"
@@ -215,7 +215,7 @@ impl Control {
     /// What was kept with the live generation of a table to tell what changed in its source since.
     pub async fn source_record(&self, client: &impl GenericClient, name: &TableName) -> Result<Option<Vec<u8>>> {
         let row = client
-            .query_opt(
+            .opt_row(
                 &self.sql(
                     "SELECT g.source_record FROM {control}.published p \
                          JOIN {control}.generations g USING (generation) WHERE p.name = $1",
@@ -235,7 +235,7 @@ impl Control {
         limit: i64,
     ) -> Result<Vec<LoadedGeneration>> {
         let rows = client
-            .query(
+            .rows(
                 &self.sql(&format!(
                     "SELECT {COLUMNS} FROM {{control}}.generations WHERE pipeline = $1 ORDER BY generation DESC LIMIT $2"
                 )),
@@ -256,7 +256,7 @@ impl Control {
         grace_secs: f64,
     ) -> Result<Vec<Generation>> {
         let rows = client
-            .query(
+            .rows(
                 &self.sql(
                     "SELECT generation FROM (SELECT generation, superseded_at, \
                          row_number() OVER (ORDER BY superseded_at DESC, generation DESC) AS age \
@@ -277,7 +277,7 @@ impl Control {
         client: &impl GenericClient,
     ) -> Result<Vec<(TableName, Generation)>> {
         let rows = client
-            .query(
+            .rows(
                 &self.sql(
                     "SELECT g.pipeline, g.generation FROM {control}.generations g \
                      WHERE g.superseded_at IS NOT NULL AND g.retired_at IS NULL \
@@ -299,7 +299,7 @@ impl Control {
         except_run: i64,
     ) -> Result<Vec<Generation>> {
         let rows = client
-            .query(
+            .rows(
                 &self.sql(
                     "SELECT r.generation FROM {control}.runs r LEFT JOIN {control}.generations g USING (generation) \
                      WHERE r.pipeline = $1 AND r.run <> $2 AND r.mode = 'snapshot' AND r.generation IS NOT NULL \
@@ -317,7 +317,7 @@ impl Control {
     pub async fn record_retired(&self, client: &impl GenericClient, generation: Generation) -> Result<()> {
         let doing = "record the end of a generation";
         client
-            .execute(
+            .affected(
                 &self.sql(
                     "UPDATE {control}.generations SET retired_at = clock_timestamp(), source_record = NULL \
                      WHERE generation = $1",
@@ -327,7 +327,7 @@ impl Control {
             .await
             .doing(doing)?;
         client
-            .execute(&self.sql("UPDATE {control}.runs SET cleaned = true WHERE generation = $1"), &[&generation.0])
+            .affected(&self.sql("UPDATE {control}.runs SET cleaned = true WHERE generation = $1"), &[&generation.0])
             .await
             .doing(doing)?;
         Ok(())

@@ -14,7 +14,7 @@ use tokio_postgres::{Client, GenericClient};
 use uuid::Uuid;
 
 use crate::domain::{Code, Error, Result, TableName};
-use crate::postgres::{Doing, Session};
+use crate::postgres::{Doing, OneTrip, Session};
 
 use super::Control;
 
@@ -75,7 +75,7 @@ impl Control {
         self.terminate_holder(client, pipeline).await?;
         let token = Uuid::new_v4();
         client
-            .execute(
+            .affected(
                 &self.sql(
                     "INSERT INTO {control}.leases AS l (pipeline, token, holder, backend_pids, acquired_at, expires_at) \
                      VALUES ($1, $2::text::uuid, $3, ARRAY[pg_backend_pid()], clock_timestamp(), \
@@ -124,7 +124,7 @@ impl Control {
                    WHERE pipeline = $1 AND expires_at > clock_timestamp())"
         );
         let ended = client
-            .execute(&self.sql(&sql), &[&pipeline.as_str(), &self.name(), &ttl.as_secs_f64()])
+            .affected(&self.sql(&sql), &[&pipeline.as_str(), &self.name(), &ttl.as_secs_f64()])
             .await
             .doing("end the session of a process that hangs")?;
         Ok(ended > 0)
@@ -133,7 +133,7 @@ impl Control {
     /// The holder's description, or `None` when its lease has expired.
     async fn expired_or_holder(&self, client: &Client, pipeline: &TableName) -> Result<Option<String>> {
         let row = client
-            .query_opt(
+            .opt_row(
                 &self.sql("SELECT holder, expires_at < clock_timestamp() FROM {control}.leases WHERE pipeline = $1"),
                 &[&pipeline.as_str()],
             )
@@ -148,7 +148,7 @@ impl Control {
 
     async fn try_advisory_lock(&self, client: &Client, pipeline: &TableName) -> Result<bool> {
         let row = client
-            .query_one(
+            .one_row(
                 "SELECT pg_try_advisory_lock(hashtextextended('lakegate lease ' || $1 || ' ' || $2, 0::bigint))",
                 &[&self.name(), &pipeline.as_str()],
             )
@@ -159,7 +159,7 @@ impl Control {
 
     async fn advisory_unlock(&self, client: &Client, pipeline: &TableName) -> Result<()> {
         client
-            .execute(
+            .affected(
                 "SELECT pg_advisory_unlock(hashtextextended('lakegate lease ' || $1 || ' ' || $2, 0::bigint))",
                 &[&self.name(), &pipeline.as_str()],
             )
@@ -196,7 +196,7 @@ impl Control {
         );
         let token = token.map(|token| token.to_string());
         client
-            .execute(&self.sql(&sql), &[&pipeline.as_str(), &token, &spared])
+            .affected(&self.sql(&sql), &[&pipeline.as_str(), &token, &spared])
             .await
             .doing("end the sessions of a run that is over")?;
         Ok(())
@@ -211,7 +211,7 @@ impl Control {
         pids: &[i32],
     ) -> Result<()> {
         let noted = client
-            .execute(
+            .affected(
                 &self.sql(
                     "UPDATE {control}.leases SET run = $3, backend_pids = ARRAY(SELECT DISTINCT unnest(backend_pids || $4::integer[])) \
                      WHERE pipeline = $1 AND token = $2::text::uuid",
@@ -226,7 +226,7 @@ impl Control {
     /// Pipelines whose lease is held and alive.
     pub async fn held_leases(&self, client: &impl GenericClient) -> Result<Vec<String>> {
         let rows = client
-            .query(&self.sql("SELECT pipeline FROM {control}.leases WHERE expires_at > clock_timestamp()"), &[])
+            .rows(&self.sql("SELECT pipeline FROM {control}.leases WHERE expires_at > clock_timestamp()"), &[])
             .await
             .doing("read the leases")?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
@@ -237,7 +237,7 @@ impl Control {
     pub async fn leased_run(&self, client: &impl GenericClient, pipeline: &TableName) -> Result<Option<i64>> {
         let held = HELD.replace("{pipeline}", "$1").replace("{schema}", "$2");
         let row = client
-            .query_opt(
+            .opt_row(
                 &self.sql(&format!(
                     "SELECT run FROM {{control}}.leases WHERE pipeline = $1 AND expires_at > clock_timestamp() AND {held}"
                 )),
@@ -251,7 +251,7 @@ impl Control {
     /// Fails with [`Code::LeaseLost`] when somebody else has taken the lease.
     pub async fn check_lease(&self, client: &impl GenericClient, lease: &Lease) -> Result<()> {
         let row = client
-            .query_opt(
+            .opt_row(
                 &self.sql("SELECT FROM {control}.leases WHERE pipeline = $1 AND token = $2::text::uuid"),
                 &[&lease.pipeline.as_str(), &lease.token.to_string()],
             )
@@ -264,7 +264,7 @@ impl Control {
     /// statement before the commit: earlier it would block the heartbeat.
     pub async fn fence(&self, transaction: &impl GenericClient, lease: &Lease) -> Result<()> {
         let row = transaction
-            .query_opt(
+            .opt_row(
                 &self.sql(
                     "SELECT FROM {control}.leases WHERE pipeline = $1 AND token = $2::text::uuid \
                      AND expires_at > clock_timestamp() FOR UPDATE",
@@ -279,7 +279,7 @@ impl Control {
     /// Gives the lease back. The advisory lock goes with the connection or here, whichever comes first.
     pub async fn release_lease(&self, client: &Client, lease: &Lease) -> Result<()> {
         client
-            .execute(
+            .affected(
                 &self.sql("DELETE FROM {control}.leases WHERE pipeline = $1 AND token = $2::text::uuid"),
                 &[&lease.pipeline.as_str(), &lease.token.to_string()],
             )
@@ -377,7 +377,7 @@ type Beat = Option<Option<String>>;
 impl Control {
     async fn renew(&self, client: &Client, lease: &Lease, ttl: Duration) -> Result<Beat> {
         let row = client
-            .query_opt(
+            .opt_row(
                 &self.sql(
                     "UPDATE {control}.leases AS l SET expires_at = clock_timestamp() + make_interval(secs => $3) \
                      WHERE pipeline = $1 AND token = $2::text::uuid AND expires_at > clock_timestamp() \
@@ -392,7 +392,7 @@ impl Control {
 
     async fn look(&self, client: &Client, lease: &Lease) -> Result<Beat> {
         let row = client
-            .query_opt(
+            .opt_row(
                 &self.sql(
                     "SELECT (SELECT cancel_asked_by FROM {control}.runs WHERE run = l.run) \
                      FROM {control}.leases AS l WHERE pipeline = $1 AND token = $2::text::uuid",

@@ -3,7 +3,7 @@
 use tokio_postgres::{Client, GenericClient};
 
 use crate::domain::{Code, Error, Result};
-use crate::postgres::{Doing, quote, quote_literal};
+use crate::postgres::{Doing, OneTrip, quote, quote_literal};
 
 use super::Control;
 
@@ -26,7 +26,7 @@ const MIGRATIONS: &[&str] = &[
 pub struct Identity {
     /// The project's id.
     pub project: String,
-    /// Whether this call made the schema.
+    /// Whether there was no control schema before.
     pub created: bool,
 }
 
@@ -60,7 +60,7 @@ impl Control {
         let doing = "prepare the control schema";
         let transaction = client.transaction().await.doing(doing)?;
         transaction
-            .execute(
+            .affected(
                 "SELECT pg_advisory_xact_lock(hashtextextended('lakegate migrate ' || $1, 0::bigint))",
                 &[&self.name()],
             )
@@ -97,17 +97,12 @@ impl Control {
         Ok(identity)
     }
 
-    /// Whether there are control tables at all.
-    pub async fn exists(&self, client: &Client) -> Result<bool> {
-        Ok(self.read_identity(client).await?.is_some())
-    }
-
     /// The owner and version of the schema; `None` where there is no control schema of ours.
     async fn read_identity(&self, client: &impl GenericClient) -> Result<Option<(String, usize)>> {
         let doing = "look for the control schema";
         let table = format!("{}.project", self.quoted);
         let known = "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1";
-        let Some(schema) = client.query_opt(known, &[&self.name()]).await.doing(doing)? else { return Ok(None) };
+        let Some(schema) = client.opt_row(known, &[&self.name()]).await.doing(doing)? else { return Ok(None) };
         if !schema.get::<_, bool>(0) {
             return Err(Error::new(
                 Code::PostgresPrivilege,
@@ -118,12 +113,12 @@ impl Control {
                 quote(&format!("{}_owner", self.name()))
             )));
         }
-        let exists: bool = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table]).await.doing(doing)?.get(0);
+        let exists: bool = client.one_row("SELECT to_regclass($1) IS NOT NULL", &[&table]).await.doing(doing)?.get(0);
         if !exists {
             return Ok(None);
         }
         let row = client
-            .query_opt(&self.sql("SELECT project, schema_version FROM {control}.project"), &[])
+            .opt_row(&self.sql("SELECT project, schema_version FROM {control}.project"), &[])
             .await
             .doing(doing)?;
         Ok(row.map(|row| (row.get(0), usize::try_from(row.get::<_, i32>(1)).unwrap_or(usize::MAX))))
@@ -133,7 +128,7 @@ impl Control {
     async fn act_as_owner(&self, transaction: &impl GenericClient) -> Result<()> {
         let doing = "act as the owner of the control schema";
         let owner = transaction
-            .query_opt(
+            .opt_row(
                 "SELECT pg_get_userbyid(nspowner)::text FROM pg_namespace \
                  WHERE nspname = $1 AND pg_get_userbyid(nspowner) <> current_user AND pg_has_role(nspowner, 'USAGE')",
                 &[&self.name()],

@@ -3,7 +3,7 @@
 use tokio_postgres::GenericClient;
 
 use crate::domain::{Result, TableName};
-use crate::postgres::Doing;
+use crate::postgres::{Doing, OneTrip};
 
 use super::Control;
 
@@ -20,7 +20,7 @@ impl Control {
     /// The state of one pipeline; the default where none is stored.
     pub async fn pipeline_state(&self, client: &impl GenericClient, name: &TableName) -> Result<PipelineState> {
         let row = client
-            .query_opt(
+            .opt_row(
                 &self.sql("SELECT paused, paused_reason FROM {control}.pipelines WHERE name = $1"),
                 &[&name.as_str()],
             )
@@ -32,7 +32,7 @@ impl Control {
     /// Whether the schedule of any of these pipelines is stopped.
     pub async fn any_paused(&self, client: &impl GenericClient, names: &[&str]) -> Result<bool> {
         let row = client
-            .query_one(
+            .one_row(
                 &self.sql("SELECT EXISTS (SELECT FROM {control}.pipelines WHERE name = ANY ($1) AND paused)"),
                 &[&names],
             )
@@ -44,7 +44,7 @@ impl Control {
     /// Stops or resumes the schedule of a pipeline.
     pub async fn set_paused(&self, client: &impl GenericClient, name: &TableName, reason: Option<&str>) -> Result<()> {
         client
-            .execute(
+            .affected(
                 &self.sql(
                     "INSERT INTO {control}.pipelines (name, paused, paused_reason) VALUES ($1, $2, $3) \
                      ON CONFLICT (name) DO UPDATE SET paused = excluded.paused, paused_reason = excluded.paused_reason",

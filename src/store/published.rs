@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::{GenericClient, Row};
 
 use crate::domain::{Error, Generation, Result, ServePolicy, SourceVersion, TableName, TableSchema};
-use crate::postgres::Doing;
+use crate::postgres::{Doing, OneTrip};
 
 use super::Control;
 
@@ -62,7 +62,7 @@ impl Control {
     /// All published tables, by name.
     pub async fn all_published(&self, client: &impl GenericClient) -> Result<Vec<Published>> {
         let rows = client
-            .query(&self.sql(&format!("SELECT {COLUMNS} FROM {{control}}.published ORDER BY name")), &[])
+            .rows(&self.sql(&format!("SELECT {COLUMNS} FROM {{control}}.published ORDER BY name")), &[])
             .await
             .doing("read what is published")?;
         Ok(rows.iter().map(from_row).collect())
@@ -71,7 +71,7 @@ impl Control {
     /// What is published under one name.
     pub async fn published(&self, client: &impl GenericClient, name: &TableName) -> Result<Option<Published>> {
         let row = client
-            .query_opt(
+            .opt_row(
                 &self.sql(&format!("SELECT {COLUMNS} FROM {{control}}.published WHERE name = $1")),
                 &[&name.as_str()],
             )
@@ -84,7 +84,7 @@ impl Control {
     /// frequent checks do not bloat the table.
     pub async fn note_checked(&self, client: &impl GenericClient, name: &TableName) -> Result<()> {
         client
-            .execute(
+            .affected(
                 &self.sql(
                     "UPDATE {control}.published SET checked_at = clock_timestamp() \
                      WHERE name = $1 AND checked_at < clock_timestamp() - interval '10 seconds'",
@@ -104,7 +104,7 @@ impl Control {
         let schema = serde_json::to_string(schema).map_err(to_json)?;
         let policy = serde_json::to_string(policy).map_err(to_json)?;
         transaction
-            .execute(
+            .affected(
                 &self.sql(
                     "INSERT INTO {control}.tables (name, generation, schema, policy) \
                      VALUES ($1, $2, $3::text::jsonb, $4::text::jsonb) ON CONFLICT (name) DO UPDATE \
@@ -115,7 +115,7 @@ impl Control {
             .await
             .doing(doing)?;
         transaction
-            .execute(
+            .affected(
                 &self.sql(
                     "UPDATE {control}.generations SET superseded_at = clock_timestamp() \
                      WHERE pipeline = $1 AND generation <> $2 AND published_at IS NOT NULL AND superseded_at IS NULL",
@@ -125,7 +125,7 @@ impl Control {
             .await
             .doing(doing)?;
         transaction
-            .execute(
+            .affected(
                 &self.sql(
                     "UPDATE {control}.generations SET published_at = clock_timestamp(), superseded_at = NULL \
                      WHERE generation = $1",
@@ -135,7 +135,7 @@ impl Control {
             .await
             .doing(doing)?;
         let row = transaction
-            .query_one(
+            .one_row(
                 &self.sql(
                     "INSERT INTO {control}.published AS p \
                          (name, generation, publish_no, source_version, published_at, checked_at) \
@@ -153,7 +153,7 @@ impl Control {
             .doing(doing)?;
         let publish_no: i64 = row.get(0);
         transaction
-            .execute("SELECT pg_notify($1, $2)", &[&self.name(), &format!("{name} {publish_no}")])
+            .affected("SELECT pg_notify($1, $2)", &[&self.name(), &format!("{name} {publish_no}")])
             .await
             .doing(doing)?;
         Ok(publish_no)
@@ -170,14 +170,14 @@ impl Control {
     ) -> Result<()> {
         let doing = "list the changed keys";
         transaction
-            .execute(
+            .affected(
                 &self.sql("INSERT INTO {control}.changed_keys (name, publish_no, key_hashes) VALUES ($1, $2, $3)"),
                 &[&name.as_str(), &publish_no, &key_hashes],
             )
             .await
             .doing(doing)?;
         transaction
-            .execute(
+            .affected(
                 &self.sql("DELETE FROM {control}.changed_keys WHERE name = $1 AND publish_no <= $2"),
                 &[&name.as_str(), &(publish_no - CHANGED_KEYS_KEPT)],
             )
@@ -198,7 +198,7 @@ impl Control {
     ) -> Result<()> {
         let doing = "note that the source was checked";
         client
-            .execute(
+            .affected(
                 &self.sql(
                     "WITH moved AS (UPDATE {control}.generations SET source_version = $3, source_commit = $4, \
                          source_record = $5 WHERE generation = $2) \
@@ -220,7 +220,7 @@ impl Control {
         policy: &ServePolicy,
     ) -> Result<bool> {
         let row = client
-            .query_opt(&self.sql("SELECT policy::text FROM {control}.tables WHERE name = $1"), &[&name.as_str()])
+            .opt_row(&self.sql("SELECT policy::text FROM {control}.tables WHERE name = $1"), &[&name.as_str()])
             .await
             .doing("read how the table is served")?;
         // A policy of another form is one of another version: writing it anew is right.
@@ -232,12 +232,12 @@ impl Control {
     pub async fn forget_table(&self, transaction: &impl GenericClient, name: &TableName) -> Result<()> {
         for table in ["published", "tables", "changed_keys", "pipelines", "alerts", "alert_messages"] {
             transaction
-                .execute(&self.sql(&format!("DELETE FROM {{control}}.{table} WHERE name = $1")), &[&name.as_str()])
+                .affected(&self.sql(&format!("DELETE FROM {{control}}.{table} WHERE name = $1")), &[&name.as_str()])
                 .await
                 .doing("drop the table")?;
         }
         transaction
-            .execute(
+            .affected(
                 &self.sql(
                     "UPDATE {control}.generations SET superseded_at = clock_timestamp() \
                      WHERE pipeline = $1 AND superseded_at IS NULL",
@@ -247,7 +247,7 @@ impl Control {
             .await
             .doing("drop the table")?;
         transaction
-            .execute("SELECT pg_notify($1, $2)", &[&self.name(), &format!("{name} 0")])
+            .affected("SELECT pg_notify($1, $2)", &[&self.name(), &format!("{name} 0")])
             .await
             .doing("drop the table")?;
         Ok(())

@@ -5,7 +5,7 @@ use serde::Serialize;
 use tokio_postgres::GenericClient;
 
 use crate::domain::{Error, Result, TableName};
-use crate::postgres::Doing;
+use crate::postgres::{Doing, OneTrip};
 
 use super::Control;
 
@@ -42,7 +42,7 @@ impl Control {
         let json = serde_json::to_string(rows)
             .map_err(|error| Error::internal("rejected rows do not serialise").because(error))?;
         client
-            .execute(
+            .affected(
                 &self.sql(
                     "INSERT INTO {control}.rejected_rows (run, pipeline, ordinal, key, column_name, code, reason) \
                      SELECT (r.value->>'run')::bigint, $1, $3 + r.ordinality - 1, r.value->'key', r.value->>'column', \
@@ -65,7 +65,7 @@ impl Control {
         limit: i64,
     ) -> Result<Vec<RejectedRow>> {
         let rows = client
-            .query(
+            .rows(
                 &self.sql(
                     "SELECT run, key::text, column_name, code, reason, rejected_at FROM {control}.rejected_rows \
                      WHERE pipeline = $1 AND run = coalesce($2, (SELECT max(run) FROM {control}.rejected_rows WHERE pipeline = $1)) \

@@ -5,7 +5,7 @@ use serde::Serialize;
 use tokio_postgres::{GenericClient, Row};
 
 use crate::domain::{Error, Generation, Result, RowCounts, RunMode, RunOutcome, RunState, SourceVersion, TableName};
-use crate::postgres::Doing;
+use crate::postgres::{Doing, OneTrip};
 
 use super::Control;
 use super::cancel::cancelled_by;
@@ -158,7 +158,7 @@ impl Control {
     /// Begins a run.
     pub async fn start_run(&self, client: &impl GenericClient, pipeline: &TableName, trigger: &str) -> Result<i64> {
         let row = client
-            .query_one(
+            .one_row(
                 &self.sql(
                     "INSERT INTO {control}.runs (pipeline, state, trigger, started_at) \
                      VALUES ($1, 'running', $2, clock_timestamp()) RETURNING run",
@@ -174,7 +174,7 @@ impl Control {
     /// says that it runs does not.
     pub async fn bury_dead_runs(&self, client: &impl GenericClient, pipeline: &TableName) -> Result<u64> {
         client
-            .execute(
+            .affected(
                 &self.sql(
                     "UPDATE {control}.runs SET finished_at = clock_timestamp(), \
                          state = CASE WHEN cancel_asked_by IS NULL THEN 'failed' ELSE 'cancelled' END, \
@@ -198,7 +198,7 @@ impl Control {
     pub async fn note_given_up(&self, client: &impl GenericClient, run: i64, bytes: u64) -> Result<()> {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         client
-            .execute(&self.sql("UPDATE {control}.runs SET given_up_bytes = $2 WHERE run = $1"), &[&run, &bytes])
+            .affected(&self.sql("UPDATE {control}.runs SET given_up_bytes = $2 WHERE run = $1"), &[&run, &bytes])
             .await
             .doing("record that the run loads the table anew")?;
         Ok(())
@@ -213,7 +213,7 @@ impl Control {
         loads: i64,
     ) -> Result<Option<u64>> {
         let rows = client
-            .query(
+            .rows(
                 &self.sql(
                     "SELECT mode = 'snapshot', given_up_bytes FROM {control}.runs WHERE pipeline = $1 \
                      AND state = 'succeeded' AND mode <> 'noop' ORDER BY run DESC LIMIT $2",
@@ -229,7 +229,7 @@ impl Control {
     /// Draws the number of a new generation and writes it down, before its table is made.
     pub async fn draw_generation(&self, client: &impl GenericClient, run: i64) -> Result<Generation> {
         let row = client
-            .query_one(
+            .one_row(
                 &self.sql(
                     "UPDATE {control}.runs SET mode = 'snapshot', generation = nextval('{control}.generation_numbers') \
                      WHERE run = $1 RETURNING generation",
@@ -251,7 +251,7 @@ impl Control {
         source: &SourceVersion,
     ) -> Result<()> {
         client
-            .execute(
+            .affected(
                 &self.sql(
                     "UPDATE {control}.runs SET mode = $2, reason = $3, source_version = $4, table_id = $5 WHERE run = $1",
                 ),
@@ -265,7 +265,7 @@ impl Control {
     /// Notes that the run waits for the lock of its publish, or no longer does.
     pub async fn record_state(&self, client: &impl GenericClient, run: i64, state: RunState) -> Result<()> {
         client
-            .execute(
+            .affected(
                 &self.sql("UPDATE {control}.runs SET state = $2 WHERE run = $1 AND finished_at IS NULL"),
                 &[&run, &state.as_str()],
             )
@@ -283,7 +283,7 @@ impl Control {
             .map_err(|error| Error::internal("run seconds do not serialise").because(error))?;
         let rows = &outcome.rows;
         let finished = client
-            .query_opt(
+            .opt_row(
                 &self.sql(
                     "UPDATE {control}.runs SET state = $2, mode = $3, reason = $4, source_version = $5, generation = $6, \
                          publish_no = $7, finished_at = clock_timestamp(), rows_read = $8, rows_inserted = $9, \
@@ -332,7 +332,7 @@ impl Control {
         error: &serde_json::Value,
     ) -> Result<()> {
         client
-            .execute(
+            .affected(
                 &self.sql(
                     "UPDATE {control}.runs SET state = $2, finished_at = clock_timestamp(), error = $3::text::jsonb \
                      WHERE run = $1 AND state IN ('running', 'waiting')",
@@ -348,7 +348,7 @@ impl Control {
     pub async fn runs(&self, client: &impl GenericClient, filter: RunFilter<'_>) -> Result<Vec<RunRecord>> {
         let name = filter.pipeline.map(TableName::as_str);
         let rows = client
-            .query(
+            .rows(
                 &self.sql(&format!(
                     "SELECT {COLUMNS} FROM {{control}}.runs WHERE ($1::text IS NULL OR pipeline = $1) \
                          AND ($3::bigint IS NULL OR run < $3) ORDER BY run DESC LIMIT $2"
@@ -363,7 +363,7 @@ impl Control {
     /// One run.
     pub async fn run(&self, client: &impl GenericClient, run: i64) -> Result<Option<RunRecord>> {
         let row = client
-            .query_opt(&self.sql(&format!("SELECT {COLUMNS} FROM {{control}}.runs WHERE run = $1")), &[&run])
+            .opt_row(&self.sql(&format!("SELECT {COLUMNS} FROM {{control}}.runs WHERE run = $1")), &[&run])
             .await
             .doing("read the run")?;
         Ok(row.as_ref().map(from_row))
@@ -372,7 +372,7 @@ impl Control {
     /// The last run of each pipeline.
     pub async fn last_runs(&self, client: &impl GenericClient) -> Result<Vec<RunRecord>> {
         let rows = client
-            .query(
+            .rows(
                 &self.sql(&format!(
                     "SELECT DISTINCT ON (pipeline) {COLUMNS} FROM {{control}}.runs ORDER BY pipeline, run DESC"
                 )),
@@ -388,7 +388,7 @@ impl Control {
     /// says of a table in Postgres whose it is. Returns how many went.
     pub async fn prune_history(&self, client: &impl GenericClient) -> Result<u64> {
         client
-            .execute(
+            .affected(
                 &self.sql(
                     "WITH old AS (SELECT run FROM (SELECT run, state, finished_at, generation, cleaned, \
                              row_number() OVER (PARTITION BY pipeline ORDER BY run DESC) AS age FROM {control}.runs) r \

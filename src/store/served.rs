@@ -6,11 +6,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use postgres_types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
 use crate::domain::{Error, Generation, Result, ServePolicy, TableName, TableSchema};
-use crate::postgres::{Doing, explain};
+use crate::postgres::{Doing, OneTrip, explain};
 
 use super::Control;
 
@@ -59,7 +58,7 @@ impl Control {
             "SELECT name, generation, publish_no, source_version, \
              (extract(epoch FROM clock_timestamp() - checked_at) * 1000)::bigint FROM {control}.published",
         );
-        let rows = client.query_typed(&sql, &[]).await.doing(doing)?;
+        let rows = client.rows(&sql, &[]).await.doing(doing)?;
         let state = |row: &Row| {
             Ok(PublishedState {
                 name: row.try_get(0)?,
@@ -80,7 +79,7 @@ impl Control {
             "SELECT p.name, p.generation, p.publish_no, p.source_version, p.published_at, t.generation, t.schema::text, \
              t.policy::text FROM {control}.published p LEFT JOIN {control}.tables t USING (name) WHERE p.name = ANY($1)",
         );
-        let rows = client.query_typed(&sql, &[(&names, Type::TEXT_ARRAY)]).await.doing("read how tables are served")?;
+        let rows = client.rows(&sql, &[&names]).await.doing("read how tables are served")?;
         rows.iter().map(|row| Ok((row.try_get(0).map_err(explain)?, served_table(row)))).collect()
     }
 
@@ -100,9 +99,7 @@ impl Control {
         let sql = self.sql(
             "SELECT key_hashes FROM {control}.changed_keys WHERE name = $1 AND publish_no > $2 AND publish_no <= $3",
         );
-        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
-            [(&name.as_str(), Type::TEXT), (&after, Type::INT8), (&until, Type::INT8)];
-        let rows = client.query_typed(&sql, &parameters).await.doing(doing)?;
+        let rows = client.rows(&sql, &[&name.as_str(), &after, &until]).await.doing(doing)?;
         if rows.len() as i64 != until - after {
             return Ok(None);
         }
@@ -128,8 +125,7 @@ impl Control {
                    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
                    WHERE n.nspname = $1 AND c.relname = ANY($2) AND has_schema_privilege(n.oid, 'USAGE') \
                    AND (has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT'))";
-        let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&data_schema, Type::NAME), (&tables, Type::NAME_ARRAY)];
-        let rows = client.query_typed(sql, &parameters).await.doing(doing)?;
+        let rows = client.rows(sql, &[&data_schema, &tables]).await.doing(doing)?;
         rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().doing(doing)
     }
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::{GenericClient, Row};
 
 use crate::domain::{Code, Result, SourceVersion, TableName};
-use crate::postgres::Doing;
+use crate::postgres::{Doing, OneTrip};
 
 use super::Control;
 use super::lease::HELD;
@@ -187,7 +187,7 @@ impl Control {
         let names: Vec<&str> = pipelines.iter().map(|name| name.as_str()).collect();
         let held = HELD.replace("{pipeline}", "n.name").replace("{schema}", "$2");
         let rows = client
-            .query(&self.sql(&STATES.replace("{held}", &held)), &[&names, &self.name()])
+            .rows(&self.sql(&STATES.replace("{held}", &held)), &[&names, &self.name()])
             .await
             .doing("read how syncs fare")?;
         let mut states: Vec<SyncState> = rows.iter().map(from_row).collect();
@@ -199,7 +199,7 @@ impl Control {
     pub async fn last_definition(&self, client: &impl GenericClient, pipeline: &TableName) -> Result<Option<String>> {
         let good = "SELECT definition FROM {control}.runs WHERE pipeline = $1 AND state IN ('succeeded', 'skipped') \
             AND source_version IS NOT NULL ORDER BY run DESC LIMIT 1";
-        let row = client.query_opt(&self.sql(good), &[&pipeline.as_str()]).await.doing("read the last definition")?;
+        let row = client.opt_row(&self.sql(good), &[&pipeline.as_str()]).await.doing("read the last definition")?;
         Ok(row.and_then(|row| row.get(0)))
     }
 
@@ -214,7 +214,7 @@ impl Control {
     ) -> Result<()> {
         let (version, table_id) = (source.map(|source| &source.version), source.and_then(|one| one.table_id.as_ref()));
         client
-            .execute(
+            .affected(
                 &self.sql(
                     "UPDATE {control}.runs SET definition = $2, source_version = $3, table_id = $4 WHERE run = $1",
                 ),
