@@ -14,6 +14,7 @@ mod bloat;
 mod cancel;
 mod checks;
 mod cli;
+mod copy_stream;
 mod crash;
 mod cron;
 mod embedded_sharing;

@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use futures::SinkExt as _;
+use scopeguard::{ScopeGuard, guard};
 use tokio::sync::mpsc;
-use tokio_postgres::{Client, CopyInSink};
+use tokio_postgres::CopyInSink;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::domain::{Column, Error, Generation, Result, TableName, TableSchema};
-use crate::postgres::Doing;
+use crate::postgres::{Doing, Session, ShortWay};
 
 use super::{Destination, column_list};
 
@@ -21,6 +22,8 @@ const NOT_YET_DURABLE: &str = "SET synchronous_commit = off";
 
 enum Message {
     Chunk(Bytes),
+    /// The short way has ended before its time.
+    Lost(Error),
     End,
 }
 
@@ -28,19 +31,25 @@ enum Message {
 ///
 /// Dropping it without [`CopyInput::end`] gives the COPY up: nothing of it is stored.
 #[derive(Debug)]
-pub struct CopyInput(mpsc::Sender<Message>);
+pub struct CopyInput {
+    queue: mpsc::Sender<Message>,
+    /// The way of the chunks, where there is one past the queue.
+    short_way: Option<ShortWay>,
+}
 
 impl CopyInput {
     /// Hands a chunk over, waiting while the connection is behind. False when the COPY has failed already;
     /// [`CopyStream::finish`] says why.
     #[must_use]
     pub fn push(&self, chunk: Bytes) -> bool {
-        self.0.blocking_send(Message::Chunk(chunk)).is_ok()
+        let Some(way) = &self.short_way else { return self.queue.blocking_send(Message::Chunk(chunk)).is_ok() };
+        let sent = way.send_copy_data(&chunk);
+        sent.map_err(|error| self.queue.blocking_send(Message::Lost(error))).is_ok()
     }
 
     /// Ends the COPY after the last chunk. What comes of it, [`CopyStream::finish`] says.
     pub fn end(self) {
-        let _ = self.0.blocking_send(Message::End);
+        let _ = self.queue.blocking_send(Message::End);
     }
 }
 
@@ -71,13 +80,14 @@ impl CopyTarget {
     ///
     /// # Errors
     /// Those of the server.
-    pub async fn open(&self, client: &Client) -> Result<(CopyInput, CopyStream)> {
+    pub async fn open(&self, session: &Session) -> Result<(CopyInput, CopyStream)> {
         let statement = format!("COPY {} ({}) FROM STDIN (FORMAT binary)", self.table, self.columns);
-        client.batch_execute(NOT_YET_DURABLE).await.doing("begin the COPY")?;
-        let sink: CopyInSink<Bytes> = client.copy_in(&statement).await.doing("begin the COPY")?;
+        session.batch_execute(NOT_YET_DURABLE).await.doing("begin the COPY")?;
+        let sink: CopyInSink<Bytes> = session.copy_in(&statement).await.doing("begin the COPY")?;
         let (input, queue) = mpsc::channel(CHUNKS_IN_FLIGHT);
-        let task = tokio::spawn(feed(sink, queue));
-        Ok((CopyInput(input), CopyStream(AbortOnDropHandle::new(task))))
+        let short_way = session.short_way().cloned();
+        let task = tokio::spawn(feed(sink, queue, short_way.clone()));
+        Ok((CopyInput { queue: input, short_way }, CopyStream(AbortOnDropHandle::new(task))))
     }
 }
 
@@ -89,14 +99,21 @@ impl Destination {
     }
 }
 
-async fn feed(sink: CopyInSink<Bytes>, mut queue: mpsc::Receiver<Message>) -> Result<u64> {
+async fn feed(sink: CopyInSink<Bytes>, mut queue: mpsc::Receiver<Message>, short_way: Option<ShortWay>) -> Result<u64> {
     let mut sink = Box::pin(sink);
+    // An encoder that waits for room in the socket would not hear of a COPY that nobody wants any more.
+    let given_up = guard(short_way, |way| way.iter().for_each(ShortWay::hang_up));
     while let Some(message) = queue.recv().await {
         match message {
             Message::Chunk(chunk) => sink.feed(chunk).await.doing("copy rows into Postgres")?,
-            Message::End => return sink.as_mut().finish().await.doing("finish the COPY"),
+            Message::Lost(error) => return Err(error.at("cannot copy rows into Postgres")),
+            Message::End => {
+                ScopeGuard::into_inner(given_up);
+                return sink.as_mut().finish().await.doing("finish the COPY");
+            }
         }
     }
     // The driver sends CopyFail when the sink is dropped unfinished.
+    ScopeGuard::into_inner(given_up);
     Err(Error::internal("the encoder stopped before the end of its rows"))
 }

@@ -17,7 +17,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::embedded::Cluster;
 use super::error::{Failure, explain, failure};
-use super::local_socket::LocalSocket;
+use super::local_socket::{LocalSocket, ShortWay};
 use super::{tls, url};
 use crate::domain::{Code, Error, Result};
 
@@ -206,11 +206,12 @@ impl Dial<'_> {
         let local = LocalSocket::of(&config).filter(|_| purpose == Purpose::Sync);
         // What cannot be reached is left to the driver, which says why.
         if let Some(local) = local
-            && let Ok(stream) = local.connect().await
+            && let Ok((stream, way)) = local.connect().await
         {
             let connected = config.connect_raw(stream, NoTls).await;
             let (client, connection) = connected.map_err(|error| not_connected(explain(error)))?;
-            return begin(client, connection, purpose, notify).await;
+            let session = begin(client, connection, purpose, notify).await?;
+            return Ok(Session { short_way: Some(way), ..session });
         }
         let (client, connection) = match config.connect(self.tls.clone()).await {
             // As libpq does: `prefer` would rather have an open connection than none.
@@ -240,7 +241,7 @@ where
     check_encoding(connection.parameter("server_encoding"))?;
     let connection = tokio::spawn(drive(connection, notify));
     let backend_pid = prepare(&client, purpose).await.map_err(explain)?;
-    Ok(Session { client, connection, backend_pid })
+    Ok(Session { client, connection, backend_pid, short_way: None })
 }
 
 /// While connecting, a broken connection means that the server cannot be reached.
@@ -333,9 +334,15 @@ pub struct Session {
     client: Client,
     connection: JoinHandle<()>,
     backend_pid: i32,
+    short_way: Option<ShortWay>,
 }
 
 impl Session {
+    /// The way for the data of a COPY past the driver, where there is one.
+    pub fn short_way(&self) -> Option<&ShortWay> {
+        self.short_way.as_ref()
+    }
+
     /// The process id of the server's side, as in `pg_stat_activity`.
     pub fn backend_pid(&self) -> i32 {
         self.backend_pid

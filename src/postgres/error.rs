@@ -79,11 +79,13 @@ fn from_driver(error: &tokio_postgres::Error) -> Error {
         Failure::Options => {
             Error::new(Code::InvalidUrl, detail).hint("as many ports as hosts, and an sslmode that goes with the rest")
         }
-        Failure::Lost => Error::new(Code::ConnectionLost, detail)
-            .hint("see the server's log; Lakegate connects again by itself when the work is retried"),
+        Failure::Lost => Error::new(Code::ConnectionLost, detail).hint(LOST),
         Failure::Misuse => Error::internal(detail),
     }
 }
+
+/// What to do about a connection that has ended.
+pub(super) const LOST: &str = "see the server's log; Lakegate connects again by itself when the work is retried";
 
 fn tls_hint(error: &tokio_postgres::Error) -> &'static str {
     let cause = cause(error);

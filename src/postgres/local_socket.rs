@@ -1,12 +1,21 @@
-//! Unix sockets with room for many rows on their way.
+//! Unix sockets with room for many rows on their way, and a short way into them.
 
-use std::io;
+use std::io::{self, IoSlice, Write as _};
+use std::net::Shutdown;
+use std::os::fd::AsFd as _;
+use std::os::unix;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::UnixStream;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+
+use super::error::LOST;
+use crate::domain::{Code, Error, Result};
 
 /// Bytes that may be on their way to a server on the same machine. A sender learns that there is room when three quarters of
 /// them have been read, and goes on when a processor is free; until then the server has to make do with the rest. Of what Linux
@@ -30,17 +39,72 @@ impl LocalSocket {
         is_plain.then(|| LocalSocket(folder.join(format!(".s.PGSQL.{port}"))))
     }
 
-    /// A new connection.
-    pub(super) async fn connect(&self) -> io::Result<UnixStream> {
+    /// A new connection, for the driver, and the short way into it.
+    pub(super) async fn connect(&self) -> io::Result<(UnixStream, ShortWay)> {
         let stream = UnixStream::connect(&self.0).await?;
         // With less room it is slower, and works.
         let _ = setsockopt(&stream, sockopt::SndBuf, &ROOM);
-        Ok(stream)
+        let second = unix::net::UnixStream::from(stream.as_fd().try_clone_to_owned()?);
+        Ok((stream, ShortWay(Arc::new(second))))
+    }
+}
+
+/// The sending end of a session's socket beside its driver, for a thread that may block: the data of a COPY goes into the socket
+/// from where it was encoded, while the driver would hand it to another thread and copy it once more.
+///
+/// A driver that waits for the data of a COPY sends nothing else, so that nothing comes in between.
+#[derive(Debug, Clone)]
+pub struct ShortWay(Arc<unix::net::UnixStream>);
+
+impl ShortWay {
+    /// Sends data of the COPY that the session is in the midst of, waiting for room, as one `CopyData` message
+    /// (<https://www.postgresql.org/docs/current/protocol-message-formats.html>).
+    ///
+    /// # Errors
+    /// [`Code::ConnectionLost`], after which the connection is of no use.
+    pub fn send_copy_data(&self, data: &[u8]) -> Result<()> {
+        self.send(data).map_err(|error| {
+            Error::new(Code::ConnectionLost, format!("the connection has ended: {error}")).hint(LOST).because(error)
+        })
+    }
+
+    fn send(&self, data: &[u8]) -> io::Result<()> {
+        let length = i32::try_from(data.len() + size_of::<i32>()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let [a, b, c, d] = length.to_be_bytes();
+        let header = [b'd', a, b, c, d];
+        let (mut parts, mut socket) = ([IoSlice::new(&header), IoSlice::new(data)], &*self.0);
+        let mut left = parts.as_mut_slice();
+        while !left.is_empty() {
+            match socket.write_vectored(left) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(sent) => IoSlice::advance_slices(&mut left, sent),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_for_room()?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_for_room(&self) -> io::Result<()> {
+        let socket = PollFd::new(self.0.as_fd(), PollFlags::POLLOUT);
+        match poll(&mut [socket], PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends the connection under the driver, and with it what waits for room.
+    pub fn hang_up(&self) {
+        // It may have ended by itself.
+        let _ = self.0.shutdown(Shutdown::Both);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use nix::sys::socket::getsockopt;
     use tokio::net::UnixListener;
 
@@ -71,8 +135,53 @@ mod tests {
         let socket = LocalSocket(folder.path().join(".s.PGSQL.5432"));
         let _listener = UnixListener::bind(&socket.0).unwrap();
         let usual = UnixStream::connect(&socket.0).await.unwrap();
-        let roomy = socket.connect().await.unwrap();
+        let (roomy, _) = socket.connect().await.unwrap();
         let room = |stream: &UnixStream| getsockopt(stream, sockopt::SndBuf).unwrap();
         assert!(room(&roomy) > room(&usual), "{} > {}", room(&roomy), room(&usual));
+    }
+
+    /// A short way, and the other end of its socket.
+    async fn connected() -> (ShortWay, UnixStream, unix::net::UnixStream) {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = LocalSocket(folder.path().join(".s.PGSQL.5432"));
+        let listener = unix::net::UnixListener::bind(&socket.0).unwrap();
+        let (driver, way) = socket.connect().await.unwrap();
+        (way, driver, listener.accept().unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn data_arrives_whole_through_a_socket_that_is_full_again_and_again() {
+        let (way, _driver, mut server) = connected().await;
+        let chunks: Vec<Vec<u8>> =
+            [0, 1, 3 << 20, 5, 9 << 20].iter().zip(1..).map(|(&n, byte)| vec![byte; n]).collect();
+        let sent = chunks.clone();
+        let sending = std::thread::spawn(move || sent.iter().try_for_each(|chunk| way.send_copy_data(chunk)));
+        for chunk in &chunks {
+            let mut header = [0; 5];
+            server.read_exact(&mut header).unwrap();
+            assert_eq!((header[0], &header[1..]), (b'd', &(chunk.len() as u32 + 4).to_be_bytes()[..]));
+            let mut data = vec![0; chunk.len()];
+            server.read_exact(&mut data).unwrap();
+            assert!(data == *chunk);
+        }
+        sending.join().unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_hears_that_the_connection_has_ended() {
+        let (way, driver, server) = connected().await;
+        let waiting = |way: &ShortWay| {
+            let way = way.clone();
+            std::thread::spawn(move || way.send_copy_data(&vec![0; 64 << 20]).unwrap_err())
+        };
+        let sending = waiting(&way);
+        way.hang_up();
+        assert_eq!(sending.join().unwrap().code(), Code::ConnectionLost);
+        drop((driver, server));
+
+        let (way, _driver, server) = connected().await;
+        let sending = waiting(&way);
+        drop(server);
+        assert_eq!(sending.join().unwrap().code(), Code::ConnectionLost);
     }
 }

@@ -19,5 +19,6 @@ pub use connect::{Connector, Notifications, Purpose, Session};
 pub use doing::Doing;
 pub use error::{explain, sqlstate};
 pub use identifier::{qualified, quote, quote_literal};
+pub use local_socket::ShortWay;
 pub use one_trip::{OneTrip, Parameter};
 pub use pool::{Pool, PooledSession};

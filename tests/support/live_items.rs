@@ -43,15 +43,15 @@ pub(crate) const COPYING: &str = "SELECT true FROM pg_stat_activity WHERE datnam
 const CATALOGS: [&str; 3] = ["pg_class", "pg_attribute", "pg_depend"];
 
 impl Items {
-    /// On a database of the shared cluster; three rows, not yet loaded.
+    /// On a database of the shared cluster, reached by its socket; three rows, not yet loaded.
     pub(crate) async fn new() -> Items {
         let database = TestDatabase::new().await;
-        Items::build(&database.url(), database.connector(), Some(database)).await
+        Items::build(&database.socket_url(), database.connector(), Some(database)).await
     }
 
-    /// On a cluster of the test's own.
+    /// On a cluster of the test's own, reached by its socket.
     pub(crate) async fn on(cluster: &TestCluster) -> Items {
-        Items::build(&cluster.url("postgres"), cluster.connector("postgres"), None).await
+        Items::build(&cluster.socket_url("postgres"), cluster.connector("postgres"), None).await
     }
 
     async fn build(url: &str, connector: Connector, database: Option<TestDatabase>) -> Items {

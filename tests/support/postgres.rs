@@ -202,9 +202,9 @@ impl TestCluster {
         format!("postgres://{USER}:{password}@127.0.0.1:{port}/{database}")
     }
 
-    /// The connection string of a database over the socket.
+    /// The URL of a database over the socket.
     pub(crate) fn socket_url(&self, database: &str) -> String {
-        format!("host={} port={} user={USER} dbname={database}", self.data.display(), self.port)
+        format!("postgres://{USER}@/{database}?host={}&port={}", self.data.display(), self.port)
     }
 
     async fn administer(&self, statement: &str) {
@@ -349,6 +349,11 @@ impl TestDatabase {
     /// The URL over TCP, password included.
     pub(crate) fn url(&self) -> String {
         self.cluster().url(&self.name)
+    }
+
+    /// The URL over the socket.
+    pub(crate) fn socket_url(&self) -> String {
+        self.cluster().socket_url(&self.name)
     }
 
     /// The TCP port of its server on 127.0.0.1.

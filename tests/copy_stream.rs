@@ -1,0 +1,169 @@
+//! A stream of COPY, by TCP, where the driver sends the rows, and by a Unix socket, into which the encoder writes them itself.
+
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::Bytes;
+use lakegate::destination::{CopyInput, CopyTarget, Destination};
+use lakegate::domain::{Code, Column, ColumnType, Generation, ScalarType, Schemas, TableName, TableSchema};
+use lakegate::encode::{copy_header, copy_trailer};
+use lakegate::postgres::{Connector, Purpose, Session};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use secrecy::SecretString;
+use tokio::time::timeout;
+
+use crate::support::postgres::TestDatabase;
+
+/// For what takes milliseconds, on a machine that is busy.
+const SOON: Duration = Duration::from_secs(60);
+const ROWS_OF_A_CHUNK: i32 = 20_000;
+
+/// An empty table, how to fill it, and a connection that does.
+struct Filling {
+    database: TestDatabase,
+    session: Session,
+    target: CopyTarget,
+}
+
+impl Filling {
+    async fn over(url: impl Fn(&TestDatabase) -> String) -> Filling {
+        let database = TestDatabase::new().await;
+        let connector = Connector::from_url(&SecretString::from(url(&database))).unwrap();
+        let session = connector.connect(Purpose::Sync, "lakegate tests").await.unwrap();
+        session
+            .batch_execute("CREATE SCHEMA data; CREATE TABLE data.t__g1 (id integer CHECK (id >= 0))")
+            .await
+            .unwrap();
+        let schemas = Schemas { published: "lake".into(), data: "data".into(), control: "control".into() };
+        let column = Column {
+            name: "id".into(),
+            source: "id".into(),
+            ty: ColumnType::Scalar(ScalarType::Int32),
+            nullable: true,
+            comment: None,
+            late: false,
+        };
+        let schema = TableSchema { columns: vec![column], key: vec![0] };
+        let target = Destination::new(schemas).generation_rows(&TableName::new("t").unwrap(), Generation(1), &schema);
+        Filling { database, session, target }
+    }
+
+    /// How many rows others see, and their sum.
+    async fn stored(&self) -> (i64, i64) {
+        let sql = "SELECT count(*), coalesce(sum(id), 0)::bigint FROM data.t__g1";
+        let row = self.database.client().await.query_one(sql, &[]).await.unwrap();
+        (row.get(0), row.get(1))
+    }
+}
+
+fn by_tcp(database: &TestDatabase) -> String {
+    database.url()
+}
+
+fn by_socket(database: &TestDatabase) -> String {
+    database.socket_url()
+}
+
+/// Rows of one integer, in the binary form of COPY.
+fn chunk(ids: impl Iterator<Item = i32>) -> Bytes {
+    ids.flat_map(|id| [&[0, 1, 0, 0, 0, 4][..], &id.to_be_bytes()[..]].concat()).collect()
+}
+
+/// Sends chunks without an end from a thread of its own, until one is refused.
+fn push_until_refused(input: CopyInput) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let rows = chunk(0..ROWS_OF_A_CHUNK);
+        let mut taken = input.push(copy_header());
+        while taken {
+            taken = input.push(rows.clone());
+        }
+    })
+}
+
+async fn ended(pushing: JoinHandle<()>) {
+    let waiting = tokio::task::spawn_blocking(|| pushing.join().unwrap());
+    timeout(SOON, waiting).await.expect("the encoder goes on").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_arrive_in_full_by_either_way() {
+    for url in [by_tcp, by_socket] {
+        let filling = Filling::over(url).await;
+        assert_eq!(filling.session.short_way().is_some(), url(&filling.database) == filling.database.socket_url());
+        let (input, stream) = filling.target.open(&filling.session).await.unwrap();
+        let pushing = thread::spawn(move || {
+            assert!(input.push(copy_header()));
+            for at in 0..50 {
+                assert!(input.push(chunk(at * ROWS_OF_A_CHUNK..(at + 1) * ROWS_OF_A_CHUNK)));
+            }
+            assert!(input.push(copy_trailer()));
+            input.end();
+        });
+        let rows = i64::from(50 * ROWS_OF_A_CHUNK);
+        assert_eq!(timeout(SOON, stream.finish()).await.unwrap().unwrap(), rows as u64);
+        pushing.join().unwrap();
+        assert_eq!(filling.stored().await, (rows, rows * (rows - 1) / 2));
+        // The session is there for whatever comes next.
+        assert_eq!(filling.session.query_one("SELECT 1", &[]).await.unwrap().get::<_, i32>(0), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_given_up_lets_its_encoder_go_though_the_server_takes_nothing() {
+    for url in [by_tcp, by_socket] {
+        let filling = Filling::over(url).await;
+        let backend = Pid::from_raw(filling.session.backend_pid());
+        let (input, stream) = filling.target.open(&filling.session).await.unwrap();
+        kill(backend, Signal::SIGSTOP).unwrap();
+        let pushing = push_until_refused(input);
+        drop(stream);
+        ended(pushing).await;
+        kill(backend, Signal::SIGCONT).unwrap();
+        assert_eq!(filling.stored().await, (0, 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encoder_that_stops_before_the_end_stores_nothing() {
+    for url in [by_tcp, by_socket] {
+        let filling = Filling::over(url).await;
+        let (input, stream) = filling.target.open(&filling.session).await.unwrap();
+        thread::spawn(move || assert!(input.push(copy_header()) && input.push(chunk(0..5)))).join().unwrap();
+        let error = timeout(SOON, stream.finish()).await.unwrap().unwrap_err();
+        assert_eq!(error.code(), Code::Internal, "{error}");
+        assert_eq!(filling.stored().await, (0, 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_whose_session_the_server_ends_is_a_lost_connection() {
+    for url in [by_tcp, by_socket] {
+        let filling = Filling::over(url).await;
+        let (input, stream) = filling.target.open(&filling.session).await.unwrap();
+        let pushing = push_until_refused(input);
+        let end = format!("SELECT pg_terminate_backend({})", filling.session.backend_pid());
+        filling.database.client().await.batch_execute(&end).await.unwrap();
+        let error = timeout(SOON, stream.finish()).await.unwrap().unwrap_err();
+        assert_eq!(error.code(), Code::ConnectionLost, "{error}");
+        assert!(error.detail().starts_with("cannot copy rows into Postgres: "), "{error}");
+        ended(pushing).await;
+        assert_eq!(filling.stored().await, (0, 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_has_against_rows_is_told_at_the_end() {
+    for url in [by_tcp, by_socket] {
+        let filling = Filling::over(url).await;
+        let (input, stream) = filling.target.open(&filling.session).await.unwrap();
+        let pushing = thread::spawn(move || {
+            assert!(input.push(copy_header()) && input.push(chunk(-1..ROWS_OF_A_CHUNK)) && input.push(copy_trailer()));
+            input.end();
+        });
+        let error = timeout(SOON, stream.finish()).await.unwrap().unwrap_err();
+        assert_eq!(error.code(), Code::PostgresRefused, "{error}");
+        pushing.join().unwrap();
+        assert_eq!(filling.stored().await, (0, 0));
+    }
+}
