@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::try_join;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::destination::{CopyInput, CopyStream, CopyTarget};
@@ -33,6 +34,8 @@ const BYTES_PER_STREAM: u64 = 1 << 20;
 pub(super) struct CopyJob<'a> {
     pub(super) pipeline: &'a Pipeline,
     pub(super) reading: Reading,
+    /// One for each of its workers.
+    pub(super) sessions: Vec<Session>,
     pub(super) target: CopyTarget,
     pub(super) coverage: Coverage,
     /// Rows, where that is known before.
@@ -70,21 +73,38 @@ impl Engine {
         cores.min(worth_it).min(STREAMS_MAX).min(self.project.limits.connections as usize).max(1)
     }
 
-    /// Copies all rows of the source into the empty table of a generation; returns the sessions, too, which are free again.
+    /// Makes the table of a generation and copies all rows of the source into it; returns the sessions, too, which are free
+    /// again.
     pub(super) async fn copy(
         &self,
+        session: &Session,
         pipeline: &Pipeline,
         decided: &Decided,
         generation: Generation,
         held: &Held,
         coverage: Coverage,
     ) -> Result<(Copied, Vec<Session>)> {
-        let transform = pipeline.transform.as_deref();
+        let (name, schema, transform) = (&pipeline.name, decided.schema(), pipeline.transform.as_deref());
         let streams = self.streams(decided.source.size().bytes);
-        let reading = read(&decided.source, transform, &decided.mapping, streams, self.run_budget()).await?;
-        let target = self.destination.generation_rows(&pipeline.name, generation, decided.schema());
-        let job = CopyJob { pipeline, reading, target, coverage, rows_total: decided.plan.rows };
+        let creating = self.destination.create_table(&**session, name, generation, schema);
+        let opening = async {
+            let reading = read(&decided.source, transform, &decided.mapping, streams, self.run_budget()).await?;
+            let sessions = self.sessions_for(reading.workers.len(), held).await?;
+            Ok((reading, sessions))
+        };
+        let ((), (reading, sessions)) = try_join!(creating, opening)?;
+        let target = self.destination.generation_rows(name, generation, schema);
+        let job = CopyJob { pipeline, reading, sessions, target, coverage, rows_total: decided.plan.rows };
         self.copy_rows(job, pipeline.on_bad_row, held).await
+    }
+
+    /// Connects for the COPYs of so many workers, and notes that these sessions work for the run.
+    pub(super) async fn sessions_for(&self, workers: usize, held: &Held) -> Result<Vec<Session>> {
+        let connect = |_| self.connector.connect(Purpose::Sync, "lakegate copy");
+        let sessions = try_join_all((0..workers).map(connect)).await?;
+        let backends: Vec<i32> = sessions.iter().map(Session::backend_pid).collect();
+        self.control.note_backends(&**held.session, &held.lease, held.run, &backends).await?;
+        Ok(sessions)
     }
 
     /// Copies what is read into a table and checks every count against every other; returns the sessions, too, which are free
@@ -95,16 +115,12 @@ impl Engine {
         on_bad_row: OnBadRow,
         held: &Held,
     ) -> Result<(Copied, Vec<Session>)> {
-        let CopyJob { pipeline, mut reading, target, coverage, rows_total } = job;
+        let CopyJob { pipeline, mut reading, sessions, target, coverage, rows_total } = job;
         let (rejects, writer) = Rejects::new(on_bad_row, held.run);
         let sent = Arc::new(Sent::default());
         let mut open = Vec::new();
         let working = FuturesUnordered::new();
         let workers = std::mem::take(&mut reading.workers);
-        let connect = || self.connector.connect(Purpose::Sync, "lakegate copy");
-        let sessions = try_join_all(workers.iter().map(|_| connect())).await?;
-        let backends: Vec<i32> = sessions.iter().map(Session::backend_pid).collect();
-        self.control.note_backends(&**held.session, &held.lease, held.run, &backends).await?;
         for (batches, session) in workers.into_iter().zip(sessions) {
             let (input, stream) = target.open(&session).await?;
             let worker = Worker {

@@ -1,6 +1,6 @@
 //! The leases of a run: taken in the order of names, all or none, and given back.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -62,6 +62,21 @@ pub(super) struct Held {
     /// What the leases of all members hang on.
     pub(super) session: Arc<Session>,
     heartbeat: Heartbeat,
+    /// Sessions with nothing to do any more. They end with the lease: backends that have read and written much take processors to
+    /// end, which the publish would have to wait for.
+    idle: Mutex<Vec<Session>>,
+}
+
+impl Held {
+    /// Leaves sessions open that have done their work.
+    pub(super) fn leave_idle(&self, sessions: Vec<Session>) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).extend(sessions);
+    }
+
+    /// Ends the sessions that were left open: others are needed instead of them.
+    pub(super) fn end_idle(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
 
 /// What came of asking for all leases of a run.
@@ -101,14 +116,14 @@ impl Engine {
             let run = self.control.start_run(&**session, &pipeline.name, request.trigger.as_str()).await?;
             self.control.note_backends(&**session, &lease, run, &[]).await?;
             self.observer.observe(&pipeline.name, &Event::RunStarted { run });
-            held.push(Held { lease, run, session: Arc::clone(&session), heartbeat });
+            held.push(Held { lease, run, session: Arc::clone(&session), heartbeat, idle: Mutex::default() });
         }
         Ok(Begun::Held(held))
     }
 
     /// Gives the leases of a run back that is over.
     pub(super) async fn give_back(&self, held: Vec<Held>) {
-        for Held { lease, session, heartbeat, .. } in held {
+        for Held { lease, session, heartbeat, idle: _end_afterwards, .. } in held {
             if !heartbeat.is_lost() {
                 // A lease that cannot be given back expires, and its lock goes with the connection.
                 let _ = tokio::time::timeout(RELEASE, self.control.release_lease(&session, &lease)).await;

@@ -23,7 +23,7 @@ const INDEXES_AT_ONCE: usize = 4;
 
 impl Engine {
     /// Makes, fills, compares and indexes the table of a generation. `outcome` carries rows, bytes, checksum and
-    /// seconds afterwards.
+    /// seconds afterwards. Returns the sessions that have copied, which are free again.
     pub(super) async fn load(
         &self,
         session: &Session,
@@ -32,15 +32,13 @@ impl Engine {
         generation: Generation,
         held: &Held,
         outcome: &mut RunOutcome,
-    ) -> Result<()> {
+    ) -> Result<Vec<Session>> {
         let name = &pipeline.name;
         let schema = decided.schema();
-        self.destination.create_table(&**session, name, generation, schema).await?;
-
         let started = Instant::now();
         self.observer.observe(name, &Event::Entered(Stage::Copy));
         let coverage = coverage(pipeline, decided, held.run);
-        let copied = Box::pin(self.copy(pipeline, decided, generation, held, coverage)).await;
+        let copied = Box::pin(self.copy(session, pipeline, decided, generation, held, coverage)).await;
         let (copied, free) = of_one_state(&decided.source, copied).await?;
         outcome.seconds.copy = started.elapsed().as_secs_f64();
         outcome.rows.read = copied.rows_read;
@@ -60,7 +58,7 @@ impl Engine {
             Coverage::Full => 1.0,
             Coverage::Sampled { .. } => copied.checksum.hashed as f64 / copied.rows_stored.max(1) as f64,
         };
-        Ok(())
+        Ok(free)
     }
 
     /// Compares a table and indexes it, both at once where rows that share a key are refused: neither keeps all processors busy.

@@ -93,10 +93,14 @@ impl Engine {
         let mut prepared = Vec::with_capacity(members.len());
         for (at, (member, found)) in members.iter().zip(found).enumerate() {
             // One after the other: each may use all of a run's memory.
+            members.iter().for_each(|member| member.held.end_idle());
             let one = Box::pin(self.prepare(&mut session, *member, found, looked)).await;
             prepared.push(one.map_err(Stopped::of(at))?);
         }
         Box::pin(self.publish(&mut session, members, &mut prepared)).await?;
+        if let Some(member) = members.first() {
+            member.held.leave_idle(vec![session]);
+        }
         Ok(prepared.into_iter().map(|prepared| prepared.outcome).collect())
     }
 
@@ -194,7 +198,8 @@ impl Engine {
             seconds: StageSeconds { plan: planned.plan, ..StageSeconds::default() },
             ..RunOutcome::begun(name, held.run, plan.mode, plan.reason.clone())
         };
-        Box::pin(self.load(session, pipeline, decided, generation, held, &mut outcome)).await?;
+        let idle = Box::pin(self.load(session, pipeline, decided, generation, held, &mut outcome)).await?;
+        held.leave_idle(idle);
         let checking = Instant::now();
         let checks = Box::pin(self.check_load(session, member, decided, generation, &mut outcome)).await?;
         outcome.seconds.verify += checking.elapsed().as_secs_f64();

@@ -61,7 +61,9 @@ impl Engine {
             } else {
                 Reading::of_changes(changes, &decided.mapping.of_key_and(latest), pick, workers, budget)?
             };
-            let job = CopyJob { pipeline, reading, target: going, coverage: Coverage::Full, rows_total: None };
+            let sessions = self.sessions_for(reading.workers.len(), held).await?;
+            let (target, coverage) = (going, Coverage::Full);
+            let job = CopyJob { pipeline, reading, sessions, target, coverage, rows_total: None };
             let copied = Box::pin(self.copy_rows(job, OnBadRow::Fail, held)).await;
             // A row that can never have been stored is none that could go.
             let (copied, _) = copied.map_err(left_out)?;
@@ -73,7 +75,8 @@ impl Engine {
         let (pick, workers) = (touched.come.pick(Pick::Came), streams(&touched.come));
         let reading = Reading::of_changes(changes, &decided.mapping, pick, workers, budget)?;
         let rows_total = touched.come.count().map(|rows| rows as u64);
-        let job = CopyJob { pipeline, reading, target: coming, coverage: Coverage::Full, rows_total };
+        let sessions = self.sessions_for(reading.workers.len(), held).await?;
+        let job = CopyJob { pipeline, reading, sessions, target: coming, coverage: Coverage::Full, rows_total };
         let coming = Box::pin(self.copy_rows(job, OnBadRow::Fail, held)).await;
         let (coming, _) = coming.map_err(|error| match pipeline.on_bad_row {
             // Only a snapshot counts the rows that are left out.
