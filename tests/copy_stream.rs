@@ -10,10 +10,12 @@ use lakegate::encode::{copy_header, copy_trailer};
 use lakegate::postgres::{Connector, Purpose, Session};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use scopeguard::guard;
 use secrecy::SecretString;
 use tokio::time::timeout;
 
 use crate::support::postgres::TestDatabase;
+use crate::support::project::eventually;
 
 /// For what takes milliseconds, on a machine that is busy.
 const SOON: Duration = Duration::from_secs(60);
@@ -49,12 +51,29 @@ impl Filling {
         Filling { database, session, target }
     }
 
+    /// That nothing is stored once the server has done with the session.
+    async fn assert_given_up(self) {
+        let (session, client) = (self.session.backend_pid(), self.database.client().await);
+        let (database, target) = (self.database, self.target);
+        drop((self.session, target));
+        eventually("the end of the session", async || {
+            let sql = "SELECT FROM pg_stat_activity WHERE pid = $1";
+            client.query_opt(sql, &[&session]).await.unwrap().is_none()
+        })
+        .await;
+        assert_eq!(stored(&database).await, (0, 0));
+    }
+
     /// How many rows others see, and their sum.
     async fn stored(&self) -> (i64, i64) {
-        let sql = "SELECT count(*), coalesce(sum(id), 0)::bigint FROM data.t__g1";
-        let row = self.database.client().await.query_one(sql, &[]).await.unwrap();
-        (row.get(0), row.get(1))
+        stored(&self.database).await
     }
+}
+
+async fn stored(database: &TestDatabase) -> (i64, i64) {
+    let sql = "SELECT count(*), coalesce(sum(id), 0)::bigint FROM data.t__g1";
+    let row = database.client().await.query_one(sql, &[]).await.unwrap();
+    (row.get(0), row.get(1))
 }
 
 fn by_tcp(database: &TestDatabase) -> String {
@@ -116,11 +135,24 @@ async fn a_copy_that_is_given_up_lets_its_encoder_go_though_the_server_takes_not
         let backend = Pid::from_raw(filling.session.backend_pid());
         let (input, stream) = filling.target.open(&filling.session).await.unwrap();
         kill(backend, Signal::SIGSTOP).unwrap();
+        let stopped = guard((), |()| kill(backend, Signal::SIGCONT).unwrap());
         let pushing = push_until_refused(input);
         drop(stream);
         ended(pushing).await;
-        kill(backend, Signal::SIGCONT).unwrap();
-        assert_eq!(filling.stored().await, (0, 0));
+        drop(stopped);
+        filling.assert_given_up().await;
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_is_given_up_at_once_lets_its_encoder_go() {
+    for url in [by_tcp, by_socket] {
+        let filling = Filling::over(url).await;
+        let (input, stream) = filling.target.open(&filling.session).await.unwrap();
+        // On one thread: its task has not run yet.
+        drop(stream);
+        ended(push_until_refused(input)).await;
+        filling.assert_given_up().await;
     }
 }
 
@@ -132,7 +164,7 @@ async fn an_encoder_that_stops_before_the_end_stores_nothing() {
         thread::spawn(move || assert!(input.push(copy_header()) && input.push(chunk(0..5)))).join().unwrap();
         let error = timeout(SOON, stream.finish()).await.unwrap().unwrap_err();
         assert_eq!(error.code(), Code::Internal, "{error}");
-        assert_eq!(filling.stored().await, (0, 0));
+        filling.assert_given_up().await;
     }
 }
 
@@ -148,7 +180,7 @@ async fn a_copy_whose_session_the_server_ends_is_a_lost_connection() {
         assert_eq!(error.code(), Code::ConnectionLost, "{error}");
         assert!(error.detail().starts_with("cannot copy rows into Postgres: "), "{error}");
         ended(pushing).await;
-        assert_eq!(filling.stored().await, (0, 0));
+        filling.assert_given_up().await;
     }
 }
 
@@ -164,6 +196,6 @@ async fn what_the_server_has_against_rows_is_told_at_the_end() {
         let error = timeout(SOON, stream.finish()).await.unwrap().unwrap_err();
         assert_eq!(error.code(), Code::PostgresRefused, "{error}");
         pushing.join().unwrap();
-        assert_eq!(filling.stored().await, (0, 0));
+        filling.assert_given_up().await;
     }
 }

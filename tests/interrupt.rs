@@ -12,7 +12,10 @@ use crate::support::project::{Ran, eventually};
 
 /// A table that is loaded, and a row more in the lake.
 async fn loaded() -> (Items, Live) {
-    let mut items = Items::new().await;
+    load(Items::new().await).await
+}
+
+async fn load(mut items: Items) -> (Items, Live) {
     items.sync().await;
     items.grow().await;
     let live = items.live().await;
@@ -25,8 +28,8 @@ async fn assert_cancelled(items: &Items, ran: &Ran, old: Live) {
 
 #[tokio::test]
 async fn a_signal_during_the_copy_ends_the_sync_as_cancelled() {
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let (items, old) = loaded().await;
+    for (signal, items) in [(Signal::SIGINT, Items::by_tcp().await), (Signal::SIGTERM, Items::new().await)] {
+        let (items, old) = load(items).await;
         let sync = items.sync_in_its_copy().await;
         sync.signal(signal);
         assert_cancelled(&items, &sync.end().await, old).await;

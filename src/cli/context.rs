@@ -96,7 +96,7 @@ impl<'a> Context<'a> {
             data_directory,
         )
         .await?;
-        if let Some(why_not) = unwritten.filter(|_| identity.created) {
+        if let Some(why_not) = unwritten.filter(|_| identity.is_new) {
             let (file, id) = (opened.project.dir.join(PROJECT_FILE), identity.project);
             let file = file.display();
             self.printer.note(&format!("{file} cannot be written ({why_not}); add this line to it:\nproject: {id}"));

@@ -121,7 +121,7 @@ section! {
         memory: Size<{ 1 << 20 }> = "256MiB",
         /// Bytes that the read API may keep of rows it has read; 0 = it keeps none.
         cache_memory: Size<0> = "256MiB",
-        /// Connections to Postgres for lookups; syncs use as many again at most.
+        /// Connections to Postgres for lookups; the COPYs of a sync take as many again at most, and a few more do its bookkeeping.
         connections: Whole<2, 1_000> = 8,
         /// The most rows of one page, whatever a pipeline says.
         page_max: Whole<1, { u32::MAX as u64 }> = 1_000,
@@ -188,6 +188,9 @@ fn tls_files(keys: TlsKeys, dir: &Path) -> Option<TlsFiles> {
     Some(TlsFiles { certificate: dir.join(keys.certificate?.value.0), key: dir.join(keys.key?.value.0) })
 }
 
+/// The longest name of a control schema, in bytes: that of the project's roles is six longer, and names in Postgres end at 63.
+const CONTROL_MAX: usize = 57;
+
 /// The schemas, which must differ: the later one that is declared is reported.
 fn schemas(keys: SchemaKeys, reader: &mut Reader<'_>) -> Option<Schemas> {
     let (published, data, control) = (keys.published?, keys.data?, keys.control?);
@@ -196,17 +199,24 @@ fn schemas(keys: SchemaKeys, reader: &mut Reader<'_>) -> Option<Schemas> {
         ("published", &published, "control", &control),
         ("data", &data, "control", &control),
     ];
-    let mut distinct = true;
+    let mut usable = true;
     for (one, first, other, second) in pairs {
         if first.value.0 == second.value.0 {
-            distinct = false;
+            usable = false;
             let place = if second.place.is_known() { &second.place } else { &first.place };
             let detail = format!("`schemas.{one}` and `schemas.{other}` are both `{}`", first.value.0);
             reader.invalid::<()>(place, &detail, "give each schema a name of its own");
         }
     }
+    if control.value.0.len() > CONTROL_MAX {
+        usable = false;
+        let detail = format!("`schemas.control` has {} letters", control.value.0.len());
+        let hint =
+            format!("use {CONTROL_MAX} at most: the project's roles are named `<control>_owner` and `<control>_api`");
+        reader.invalid::<()>(&control.place, &detail, &hint);
+    }
     let name = |schema: At<SchemaName>| schema.value.0;
-    distinct.then(|| Schemas { published: name(published), data: name(data), control: name(control) })
+    usable.then(|| Schemas { published: name(published), data: name(data), control: name(control) })
 }
 
 /// The id of a project.

@@ -33,18 +33,21 @@ enum Message {
 #[derive(Debug)]
 pub struct CopyInput {
     queue: mpsc::Sender<Message>,
-    /// The way of the chunks, where there is one past the queue.
+    /// Where there is one, chunks go this way, and the queue brings the end alone.
     short_way: Option<ShortWay>,
 }
 
 impl CopyInput {
-    /// Hands a chunk over, waiting while the connection is behind. False when the COPY has failed already;
-    /// [`CopyStream::finish`] says why.
+    /// Hands a chunk over, waiting while the connection is behind. False when the connection is lost, or nobody waits for the COPY
+    /// any more; [`CopyStream::finish`] says why, and what the server has against rows.
     #[must_use]
     pub fn push(&self, chunk: Bytes) -> bool {
         let Some(way) = &self.short_way else { return self.queue.blocking_send(Message::Chunk(chunk)).is_ok() };
-        let sent = way.send_copy_data(&chunk);
-        sent.map_err(|error| self.queue.blocking_send(Message::Lost(error))).is_ok()
+        if let Err(error) = way.send_copy_data(&chunk) {
+            let _ = self.queue.blocking_send(Message::Lost(error));
+            return false;
+        }
+        true
     }
 
     /// Ends the COPY after the last chunk. What comes of it, [`CopyStream::finish`] says.
@@ -86,7 +89,8 @@ impl CopyTarget {
         let sink: CopyInSink<Bytes> = session.copy_in(&statement).await.doing("begin the COPY")?;
         let (input, queue) = mpsc::channel(CHUNKS_IN_FLIGHT);
         let short_way = session.short_way().cloned();
-        let task = tokio::spawn(feed(sink, queue, short_way.clone()));
+        let given_up: HangUp = guard(short_way.clone(), hang_up);
+        let task = tokio::spawn(feed(given_up, sink, queue));
         Ok((CopyInput { queue: input, short_way }, CopyStream(AbortOnDropHandle::new(task))))
     }
 }
@@ -99,10 +103,17 @@ impl Destination {
     }
 }
 
-async fn feed(sink: CopyInSink<Bytes>, mut queue: mpsc::Receiver<Message>, short_way: Option<ShortWay>) -> Result<u64> {
+/// What is done about a COPY that is given up: an encoder that waits for room in the socket would not hear of it, and in the midst
+/// of a message the driver must not say so to the server.
+type HangUp = ScopeGuard<Option<ShortWay>, fn(Option<ShortWay>)>;
+
+fn hang_up(way: Option<ShortWay>) {
+    way.iter().for_each(ShortWay::hang_up);
+}
+
+/// Hands over to the driver. `given_up` stands first: what a task that never ran was called with is dropped in this order.
+async fn feed(given_up: HangUp, sink: CopyInSink<Bytes>, mut queue: mpsc::Receiver<Message>) -> Result<u64> {
     let mut sink = Box::pin(sink);
-    // An encoder that waits for room in the socket would not hear of a COPY that nobody wants any more.
-    let given_up = guard(short_way, |way| way.iter().for_each(ShortWay::hang_up));
     while let Some(message) = queue.recv().await {
         match message {
             Message::Chunk(chunk) => sink.feed(chunk).await.doing("copy rows into Postgres")?,

@@ -112,7 +112,7 @@ pub struct Limits {
     pub memory: u64,
     /// Bytes that the read API may keep of rows it has read; 0 = it keeps none.
     pub cache_memory: u64,
-    /// Connections to Postgres for lookups; syncs use as many again at most.
+    /// Connections to Postgres for lookups; the COPYs of a sync take as many again at most, and a few more do its bookkeeping.
     pub connections: u32,
     /// The most rows of one page, whatever a pipeline says.
     pub page_max: u32,

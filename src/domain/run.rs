@@ -72,7 +72,7 @@ text_form!(RunMode { Snapshot = "snapshot", Append = "append", Merge = "merge", 
 pub struct StageSeconds {
     /// Reading the log, comparing schemas.
     pub plan: f64,
-    /// Reading files, encoding and COPY, which overlap.
+    /// Making the table, reading files, encoding and COPY, which overlap.
     pub copy: f64,
     /// Indexes, primary key, ANALYZE.
     pub index: f64,

@@ -62,8 +62,8 @@ pub(super) struct Held {
     /// What the leases of all members hang on.
     pub(super) session: Arc<Session>,
     heartbeat: Heartbeat,
-    /// Sessions with nothing to do any more. They end with the lease: backends that have read and written much take processors to
-    /// end, which the publish would have to wait for.
+    /// Sessions with nothing to do any more. They end after the lease is given back: backends that have read and written much take
+    /// processors to end, which a publish that follows at once needs itself.
     idle: Mutex<Vec<Session>>,
 }
 
@@ -123,7 +123,8 @@ impl Engine {
 
     /// Gives the leases of a run back that is over.
     pub(super) async fn give_back(&self, held: Vec<Held>) {
-        for Held { lease, session, heartbeat, idle: _end_afterwards, .. } in held {
+        // What is idle ends with this loop.
+        for Held { lease, session, heartbeat, idle: _idle, .. } in held {
             if !heartbeat.is_lost() {
                 // A lease that cannot be given back expires, and its lock goes with the connection.
                 let _ = tokio::time::timeout(RELEASE, self.control.release_lease(&session, &lease)).await;

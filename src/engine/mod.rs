@@ -97,7 +97,7 @@ impl Engine {
         let session = engine.control_session().await?;
         let adopt = engine.data_directory.is_some();
         let identity = engine.control.identify(&session, engine.project.id.as_deref(), adopt).await?;
-        engine.prepared = !identity.created;
+        engine.prepared = !identity.is_new;
         Ok((engine, session, identity))
     }
 

@@ -217,6 +217,7 @@ impl Engine {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             Err(stopped) => {
                 stop.now();
+                held.iter().for_each(Held::end_idle);
                 self.settle(&members, stopped).await
             }
         };

@@ -210,8 +210,7 @@ impl Dial<'_> {
         {
             let connected = config.connect_raw(stream, NoTls).await;
             let (client, connection) = connected.map_err(|error| not_connected(explain(error)))?;
-            let session = begin(client, connection, purpose, notify).await?;
-            return Ok(Session { short_way: Some(way), ..session });
+            return begin(client, connection, Some(way), purpose, notify).await;
         }
         let (client, connection) = match config.connect(self.tls.clone()).await {
             // As libpq does: `prefer` would rather have an open connection than none.
@@ -222,7 +221,7 @@ impl Dial<'_> {
             other => other,
         }
         .map_err(|error| not_connected(explain(error)))?;
-        begin(client, connection, purpose, notify).await
+        begin(client, connection, None, purpose, notify).await
     }
 }
 
@@ -230,6 +229,7 @@ impl Dial<'_> {
 async fn begin<S, T>(
     client: Client,
     connection: Connection<S, T>,
+    short_way: Option<ShortWay>,
     purpose: Purpose,
     notify: Option<mpsc::Sender<Notification>>,
 ) -> Result<Session>
@@ -239,9 +239,14 @@ where
 {
     check_version(connection.parameter("server_version"))?;
     check_encoding(connection.parameter("server_encoding"))?;
-    let connection = tokio::spawn(drive(connection, notify));
+    let way = short_way.clone();
+    let connection = tokio::spawn(async move {
+        drive(connection, notify).await;
+        // Else it would keep the socket open after the driver.
+        way.iter().for_each(ShortWay::hang_up);
+    });
     let backend_pid = prepare(&client, purpose).await.map_err(explain)?;
-    Ok(Session { client, connection, backend_pid, short_way: None })
+    Ok(Session { client, connection, backend_pid, short_way })
 }
 
 /// While connecting, a broken connection means that the server cannot be reached.

@@ -52,7 +52,8 @@ impl LocalSocket {
 /// The sending end of a session's socket beside its driver, for a thread that may block: the data of a COPY goes into the socket
 /// from where it was encoded, while the driver would hand it to another thread and copy it once more.
 ///
-/// A driver that waits for the data of a COPY sends nothing else, so that nothing comes in between.
+/// While a driver waits for the data of a COPY it sends nothing else, so that nothing comes in between; when its sink is dropped it
+/// gives the COPY up, so that whoever may be in the midst of a message hangs up before.
 #[derive(Debug, Clone)]
 pub struct ShortWay(Arc<unix::net::UnixStream>);
 
@@ -61,23 +62,24 @@ impl ShortWay {
     /// (<https://www.postgresql.org/docs/current/protocol-message-formats.html>).
     ///
     /// # Errors
-    /// [`Code::ConnectionLost`], after which the connection is of no use.
+    /// [`Code::ConnectionLost`], after which the connection is of no use; [`Code::Internal`] for 2 GiB and more.
     pub fn send_copy_data(&self, data: &[u8]) -> Result<()> {
-        self.send(data).map_err(|error| {
+        let length = i32::try_from(data.len() + size_of::<i32>());
+        let length = length.map_err(|error| Error::internal("a chunk of 2 GiB").because(error))?;
+        let [a, b, c, d] = length.to_be_bytes();
+        self.send(&[b'd', a, b, c, d], data).map_err(|error| {
             Error::new(Code::ConnectionLost, format!("the connection has ended: {error}")).hint(LOST).because(error)
         })
     }
 
-    fn send(&self, data: &[u8]) -> io::Result<()> {
-        let length = i32::try_from(data.len() + size_of::<i32>()).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let [a, b, c, d] = length.to_be_bytes();
-        let header = [b'd', a, b, c, d];
-        let (mut parts, mut socket) = ([IoSlice::new(&header), IoSlice::new(data)], &*self.0);
+    fn send(&self, header: &[u8], data: &[u8]) -> io::Result<()> {
+        let (mut parts, mut socket) = ([IoSlice::new(header), IoSlice::new(data)], &*self.0);
         let mut left = parts.as_mut_slice();
         while !left.is_empty() {
             match socket.write_vectored(left) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(sent) => IoSlice::advance_slices(&mut left, sent),
+                // The driver's end of the socket does not block, and this is the same one.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_for_room()?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -169,18 +171,21 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_room_hears_that_the_connection_has_ended() {
-        let (way, driver, server) = connected().await;
-        let waiting = |way: &ShortWay| {
+        // More than fits, of which the server has seen the beginning.
+        let waiting = |way: &ShortWay, server: &mut unix::net::UnixStream| {
             let way = way.clone();
-            std::thread::spawn(move || way.send_copy_data(&vec![0; 64 << 20]).unwrap_err())
+            let sending = std::thread::spawn(move || way.send_copy_data(&vec![0; 64 << 20]).unwrap_err());
+            server.read_exact(&mut [0; 5]).unwrap();
+            sending
         };
-        let sending = waiting(&way);
+        let (way, driver, mut server) = connected().await;
+        let sending = waiting(&way, &mut server);
         way.hang_up();
         assert_eq!(sending.join().unwrap().code(), Code::ConnectionLost);
         drop((driver, server));
 
-        let (way, _driver, server) = connected().await;
-        let sending = waiting(&way);
+        let (way, _driver, mut server) = connected().await;
+        let sending = waiting(&way, &mut server);
         drop(server);
         assert_eq!(sending.join().unwrap().code(), Code::ConnectionLost);
     }

@@ -2,8 +2,7 @@
 //!
 //! The driver's `query` of a text takes two, and leaves a third behind: it has the server name the types of the parameters
 //! before it sends them, by a prepared statement of a name of its own, which it closes afterwards. What is asked once sends the
-//! types along, and nothing is named: a run asks for dozens of things one after the other, and the server may be far away or
-//! behind a pooler.
+//! types along, and nothing is named: a run asks for dozens of things one after the other, and the server may be far away.
 
 use chrono::{DateTime, Utc};
 use tokio_postgres::types::{ToSql, Type};
@@ -61,7 +60,8 @@ impl<T: Typed + ToSql + Sync> Parameter for T {
     }
 }
 
-/// Statements that are asked once. `values` stand for `$1`, `$2` and so on.
+/// Statements that are asked once. `values` stand for `$1`, `$2` and so on. Columns of the answer are of types that Postgres brings
+/// along: the driver would ask for others on the same connection, behind an answer that it has yet to read.
 pub trait OneTrip: GenericClient {
     /// All rows of an answer.
     fn rows(&self, sql: &str, values: &[&dyn Parameter]) -> impl Future<Output = Result<Vec<Row>, Error>> {

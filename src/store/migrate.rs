@@ -27,7 +27,7 @@ pub struct Identity {
     /// The project's id.
     pub project: String,
     /// Whether there was no control schema before.
-    pub created: bool,
+    pub is_new: bool,
 }
 
 impl Control {
@@ -41,11 +41,11 @@ impl Control {
         match self.read_identity(client).await? {
             Some((owner, _)) => {
                 self.check_owner(&owner, project, adopt)?;
-                Ok(Identity { project: owner, created: false })
+                Ok(Identity { project: owner, is_new: false })
             }
             None => {
                 let project = project.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned);
-                Ok(Identity { project, created: true })
+                Ok(Identity { project, is_new: true })
             }
         }
     }
@@ -69,9 +69,9 @@ impl Control {
         let (identity, applied) = match self.read_identity(&transaction).await? {
             Some((owner, applied)) => {
                 self.check_owner(&owner, Some(&identity.project), adopt)?;
-                (Identity { project: owner, created: false }, applied)
+                (Identity { project: owner, is_new: false }, applied)
             }
-            None => (Identity { created: true, ..identity }, 0),
+            None => (Identity { is_new: true, ..identity }, 0),
         };
         if applied > MIGRATIONS.len() {
             return Err(Error::new(

@@ -49,6 +49,12 @@ impl Items {
         Items::build(&database.socket_url(), database.connector(), Some(database)).await
     }
 
+    /// The same, reached by TCP.
+    pub(crate) async fn by_tcp() -> Items {
+        let database = TestDatabase::new().await;
+        Items::build(&database.url(), database.connector(), Some(database)).await
+    }
+
     /// On a cluster of the test's own, reached by its socket.
     pub(crate) async fn on(cluster: &TestCluster) -> Items {
         Items::build(&cluster.socket_url("postgres"), cluster.connector("postgres"), None).await

@@ -185,6 +185,7 @@ fn wrong_values_of_a_project() {
         "postgres: file:no/such/file\n",
         "schemas: {published: Lake, data: pg_data, control: 1a}\n",
         "schemas: {data: lake, control: lake}\n",
+        "schemas: {control: a_name_of_58_letters_which_leaves_the_name_of_roles_no_way}\n",
         "schemas: {published: lakegate}\n",
         "pipelines: no/such/folder\n",
         "api: {listen: localhost:8080, hosts: example.org}\n",
