@@ -29,9 +29,17 @@ struct Filling {
 }
 
 impl Filling {
-    async fn over(url: impl Fn(&TestDatabase) -> String) -> Filling {
-        let database = TestDatabase::new().await;
-        let connector = Connector::from_url(&SecretString::from(url(&database))).unwrap();
+    /// One by TCP, and one by the socket.
+    async fn by_either_way() -> [Filling; 2] {
+        let (one, other) = (TestDatabase::new().await, TestDatabase::new().await);
+        let (tcp, socket) = (one.url(), other.socket_url());
+        let ways = [Filling::over(one, tcp).await, Filling::over(other, socket).await];
+        assert_eq!(ways.each_ref().map(|filling| filling.session.short_way().is_some()), [false, true]);
+        ways
+    }
+
+    async fn over(database: TestDatabase, url: String) -> Filling {
+        let connector = Connector::from_url(&SecretString::from(url)).unwrap();
         let session = connector.connect(Purpose::Sync, "lakegate tests").await.unwrap();
         session
             .batch_execute("CREATE SCHEMA data; CREATE TABLE data.t__g1 (id integer CHECK (id >= 0))")
@@ -76,14 +84,6 @@ async fn stored(database: &TestDatabase) -> (i64, i64) {
     (row.get(0), row.get(1))
 }
 
-fn by_tcp(database: &TestDatabase) -> String {
-    database.url()
-}
-
-fn by_socket(database: &TestDatabase) -> String {
-    database.socket_url()
-}
-
 /// Rows of one integer, in the binary form of COPY.
 fn chunk(ids: impl Iterator<Item = i32>) -> Bytes {
     ids.flat_map(|id| [&[0, 1, 0, 0, 0, 4][..], &id.to_be_bytes()[..]].concat()).collect()
@@ -107,9 +107,7 @@ async fn ended(pushing: JoinHandle<()>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_arrive_in_full_by_either_way() {
-    for url in [by_tcp, by_socket] {
-        let filling = Filling::over(url).await;
-        assert_eq!(filling.session.short_way().is_some(), url(&filling.database) == filling.database.socket_url());
+    for filling in Filling::by_either_way().await {
         let (input, stream) = filling.target.open(&filling.session).await.unwrap();
         let pushing = thread::spawn(move || {
             assert!(input.push(copy_header()));
@@ -130,8 +128,7 @@ async fn rows_arrive_in_full_by_either_way() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_is_given_up_lets_its_encoder_go_though_the_server_takes_nothing() {
-    for url in [by_tcp, by_socket] {
-        let filling = Filling::over(url).await;
+    for filling in Filling::by_either_way().await {
         let backend = Pid::from_raw(filling.session.backend_pid());
         let (input, stream) = filling.target.open(&filling.session).await.unwrap();
         kill(backend, Signal::SIGSTOP).unwrap();
@@ -146,8 +143,7 @@ async fn a_copy_that_is_given_up_lets_its_encoder_go_though_the_server_takes_not
 
 #[tokio::test]
 async fn a_copy_that_is_given_up_at_once_lets_its_encoder_go() {
-    for url in [by_tcp, by_socket] {
-        let filling = Filling::over(url).await;
+    for filling in Filling::by_either_way().await {
         let (input, stream) = filling.target.open(&filling.session).await.unwrap();
         // On one thread: its task has not run yet.
         drop(stream);
@@ -158,8 +154,7 @@ async fn a_copy_that_is_given_up_at_once_lets_its_encoder_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_encoder_that_stops_before_the_end_stores_nothing() {
-    for url in [by_tcp, by_socket] {
-        let filling = Filling::over(url).await;
+    for filling in Filling::by_either_way().await {
         let (input, stream) = filling.target.open(&filling.session).await.unwrap();
         thread::spawn(move || assert!(input.push(copy_header()) && input.push(chunk(0..5)))).join().unwrap();
         let error = timeout(SOON, stream.finish()).await.unwrap().unwrap_err();
@@ -170,8 +165,7 @@ async fn an_encoder_that_stops_before_the_end_stores_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_whose_session_the_server_ends_is_a_lost_connection() {
-    for url in [by_tcp, by_socket] {
-        let filling = Filling::over(url).await;
+    for filling in Filling::by_either_way().await {
         let (input, stream) = filling.target.open(&filling.session).await.unwrap();
         let pushing = push_until_refused(input);
         let end = format!("SELECT pg_terminate_backend({})", filling.session.backend_pid());
@@ -186,8 +180,7 @@ async fn a_copy_whose_session_the_server_ends_is_a_lost_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_server_has_against_rows_is_told_at_the_end() {
-    for url in [by_tcp, by_socket] {
-        let filling = Filling::over(url).await;
+    for filling in Filling::by_either_way().await {
         let (input, stream) = filling.target.open(&filling.session).await.unwrap();
         let pushing = thread::spawn(move || {
             assert!(input.push(copy_header()) && input.push(chunk(-1..ROWS_OF_A_CHUNK)) && input.push(copy_trailer()));

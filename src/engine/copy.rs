@@ -89,7 +89,7 @@ impl Engine {
         let creating = self.destination.create_table(&**session, name, generation, schema);
         let opening = async {
             let reading = read(&decided.source, transform, &decided.mapping, streams, self.run_budget()).await?;
-            let sessions = self.sessions_for(reading.workers.len(), held).await?;
+            let sessions = self.sessions_for(held, "lakegate copy", reading.workers.len()).await?;
             Ok((reading, sessions))
         };
         let ((), (reading, sessions)) = try_join!(creating, opening)?;
@@ -98,10 +98,13 @@ impl Engine {
         self.copy_rows(job, pipeline.on_bad_row, held).await
     }
 
-    /// Connects for the COPYs of so many workers, and notes that these sessions work for the run.
-    pub(super) async fn sessions_for(&self, workers: usize, held: &Held) -> Result<Vec<Session>> {
-        let connect = |_| self.connector.connect(Purpose::Sync, "lakegate copy");
-        let sessions = try_join_all((0..workers).map(connect)).await?;
+    /// Connects so many times, and notes that these sessions work for the run.
+    pub(super) async fn sessions_for(&self, held: &Held, name: &str, count: usize) -> Result<Vec<Session>> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let connect = |_| self.connector.connect(Purpose::Sync, name);
+        let sessions = try_join_all((0..count).map(connect)).await?;
         let backends: Vec<i32> = sessions.iter().map(Session::backend_pid).collect();
         self.control.note_backends(&**held.session, &held.lease, held.run, &backends).await?;
         Ok(sessions)

@@ -62,9 +62,9 @@ pub(super) struct Held {
     /// What the leases of all members hang on.
     pub(super) session: Arc<Session>,
     heartbeat: Heartbeat,
-    /// Sessions with nothing to do any more. They end after the lease is given back: backends that have read and written much take
-    /// processors to end, which a publish that follows at once needs itself.
-    idle: Mutex<Vec<Session>>,
+    /// Sessions of all members with nothing to do any more. They end after the leases are given back: backends that have read and
+    /// written much take processors to end, which a publish that follows at once needs itself.
+    idle: Arc<Mutex<Vec<Session>>>,
 }
 
 impl Held {
@@ -73,7 +73,7 @@ impl Held {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).extend(sessions);
     }
 
-    /// Ends the sessions that were left open: others are needed instead of them.
+    /// Ends the sessions that were left open, whoever left them: others are needed instead of them.
     pub(super) fn end_idle(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -110,20 +110,20 @@ impl Engine {
                 }
             }
         }
-        let mut held = Vec::with_capacity(asks.len());
+        let (mut held, idle) = (Vec::with_capacity(asks.len()), Arc::default());
         for ((pipeline, request), (lease, heartbeat)) in asks.iter().zip(leases) {
             self.control.bury_dead_runs(&**session, &pipeline.name).await?;
             let run = self.control.start_run(&**session, &pipeline.name, request.trigger.as_str()).await?;
             self.control.note_backends(&**session, &lease, run, &[]).await?;
             self.observer.observe(&pipeline.name, &Event::RunStarted { run });
-            held.push(Held { lease, run, session: Arc::clone(&session), heartbeat, idle: Mutex::default() });
+            held.push(Held { lease, run, session: Arc::clone(&session), heartbeat, idle: Arc::clone(&idle) });
         }
         Ok(Begun::Held(held))
     }
 
     /// Gives the leases of a run back that is over.
     pub(super) async fn give_back(&self, held: Vec<Held>) {
-        // What is idle ends with this loop.
+        // What is idle ends with the last of them.
         for Held { lease, session, heartbeat, idle: _idle, .. } in held {
             if !heartbeat.is_lost() {
                 // A lease that cannot be given back expires, and its lock goes with the connection.

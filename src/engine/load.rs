@@ -7,7 +7,7 @@ use tokio::try_join;
 use crate::domain::{Code, Error, Generation, Pipeline, Result, RunOutcome, TableSchema, Verify};
 use crate::encode::{Checksum, Coverage, verify_sql};
 use crate::observe::{Event, Stage};
-use crate::postgres::{Purpose, Session};
+use crate::postgres::Session;
 
 use super::Engine;
 use super::held::Held;
@@ -153,12 +153,7 @@ impl Engine {
         let started = Instant::now();
         fail::fail_point!(crate::failpoint::BEFORE_INDEX);
         let wanted = pipeline.indexes.len().min(INDEXES_AT_ONCE - 1);
-        let mut made = Vec::new();
-        for _ in further.len()..wanted {
-            let session = self.connector.connect(Purpose::Sync, "lakegate index").await?;
-            self.control.note_backends(&**held.session, &held.lease, held.run, &[session.backend_pid()]).await?;
-            made.push(session);
-        }
+        let made = self.sessions_for(held, "lakegate index", wanted.saturating_sub(further.len())).await?;
         let sessions = std::iter::once(session).chain(further.iter().take(wanted)).chain(&made);
         let clients: Vec<&tokio_postgres::Client> = sessions.map(|session| &**session).collect();
         self.destination.build_indexes(&clients, &pipeline.name, generation, schema, &pipeline.indexes).await?;

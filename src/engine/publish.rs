@@ -76,7 +76,7 @@ impl Engine {
                     .map_err(Stopped::of(by))?;
                 continue;
             }
-            members.iter().for_each(|member| member.held.end_idle());
+            member.held.end_idle();
             let Prepared { outcome, work } = one;
             let Work::Merge(decided, _) = &work else { return Err(stopped) };
             let error = self.name_clashing_keys(session, *member, decided, stopped.error).await;
@@ -205,7 +205,7 @@ impl Engine {
         wait: &mut Wait,
         error: Error,
     ) -> Result<()> {
-        members.iter().for_each(|member| member.held.end_idle());
+        member.held.end_idle();
         let name = &member.pipeline.name;
         let blockers = self.destination.view_blockers(&**session, name).await.unwrap_or_default();
         let waited = wait.started.elapsed();

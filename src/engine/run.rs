@@ -93,7 +93,7 @@ impl Engine {
         let mut prepared = Vec::with_capacity(members.len());
         for (at, (member, found)) in members.iter().zip(found).enumerate() {
             // One after the other: each may use all of a run's memory, and all of its connections.
-            members.iter().for_each(|member| member.held.end_idle());
+            member.held.end_idle();
             let one = Box::pin(self.prepare(&mut session, *member, found, looked)).await;
             prepared.push(one.map_err(Stopped::of(at))?);
         }

@@ -1,4 +1,4 @@
-//! Everything between Lakegate and a Postgres server that is not SQL: connection URLs, TLS, sessions, the pool,
+//! Everything between Lakegate and a Postgres server that is not SQL: connection URLs, TLS, sessions, the pool, round trips,
 //! identifier quoting, the mapping of server errors, and the embedded server.
 //!
 //! SQL text stands in `destination`, `store` and `serve`; here there are only the settings of a session.

@@ -82,8 +82,8 @@ pub(super) struct RowGroupReader {
 
 impl RowGroupReader {
     /// Fetches what is needed to begin, unless another reader of the row group holds it. `picked` are the only rows to read,
-    /// counted among those that belong to what is read; all unless given. At most `budget` compressed bytes are held, apart from single pages larger than that.
-    /// Blocks.
+    /// counted among those that belong to what is read; all unless given. At most `budget` compressed bytes are held, apart from
+    /// single pages larger than that. Blocks.
     pub(super) fn open(part: Arc<Part>, picked: Option<&[u32]>, size: &BatchSize, budget: u64) -> Result<Self> {
         let (file, row_group) = (&part.file, part.row_group);
         let columns = file.column_chunks(row_group)?;

@@ -61,7 +61,7 @@ impl Engine {
             } else {
                 Reading::of_changes(changes, &decided.mapping.of_key_and(latest), pick, workers, budget)?
             };
-            let sessions = self.sessions_for(reading.workers.len(), held).await?;
+            let sessions = self.sessions_for(held, "lakegate copy", reading.workers.len()).await?;
             let (target, coverage) = (going, Coverage::Full);
             let job = CopyJob { pipeline, reading, sessions, target, coverage, rows_total: None };
             let copied = Box::pin(self.copy_rows(job, OnBadRow::Fail, held)).await;
@@ -75,7 +75,7 @@ impl Engine {
         let (pick, workers) = (touched.come.pick(Pick::Came), streams(&touched.come));
         let reading = Reading::of_changes(changes, &decided.mapping, pick, workers, budget)?;
         let rows_total = touched.come.count().map(|rows| rows as u64);
-        let sessions = self.sessions_for(reading.workers.len(), held).await?;
+        let sessions = self.sessions_for(held, "lakegate copy", reading.workers.len()).await?;
         let job = CopyJob { pipeline, reading, sessions, target: coming, coverage: Coverage::Full, rows_total };
         let coming = Box::pin(self.copy_rows(job, OnBadRow::Fail, held)).await;
         let (coming, _) = coming.map_err(|error| match pipeline.on_bad_row {
