@@ -22,6 +22,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
 use crate::support::rows::{BUDGET, RowCounts, bare, context, count, drain, local, read};
+use crate::support::s3::S3Server;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hive_folders_become_columns() {
@@ -124,18 +125,21 @@ async fn int96_holds_from_the_year_1_to_9999() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_row_group_does_not_need_memory_for_all_of_it() {
     let dir = tempfile::tempdir().unwrap();
-    let (expected, size) = write_large(&dir.path().join("large.parquet"));
+    let (expected, size) = write_large(&dir.path().join("lake/large.parquet"));
     let budget = 4 * 1024 * 1024;
     assert!(size > 6 * budget, "{size} bytes do not show anything");
-    let (source, ()) = (Source::open(&local(dir.path()), &context()).await.unwrap(), ());
-    let scan = source.scan(None, 1, budget).unwrap();
-    let totals = Arc::clone(&scan.totals);
-    let batches = tokio::task::spawn_blocking(move || drain(scan)).await.unwrap().unwrap();
-    assert!(totals.held_peak() <= budget / 2, "{} bytes held", totals.held_peak());
-    assert!(totals.bytes_read() < size * 2, "{} bytes read of {size}", totals.bytes_read());
-    let largest = batches.iter().map(RecordBatch::get_array_memory_size).max().unwrap();
-    assert!(largest < budget as usize / 2, "a batch of {largest} bytes");
-    assert_eq!(count(&batches, &bare(source.schema())), expected);
+    let server = S3Server::start(dir.path()).await;
+    for spec in [local(&dir.path().join("lake")), server.parquet("s3://lake/large.parquet")] {
+        let source = Source::open(&spec, &context()).await.unwrap();
+        let scan = source.scan(None, 1, budget).unwrap();
+        let totals = Arc::clone(&scan.totals);
+        let batches = tokio::task::spawn_blocking(move || drain(scan)).await.unwrap().unwrap();
+        assert!(totals.held_peak() <= budget / 2, "{} bytes held", totals.held_peak());
+        assert!(totals.bytes_read() < size * 2, "{} bytes read of {size}", totals.bytes_read());
+        let largest = batches.iter().map(RecordBatch::get_array_memory_size).max().unwrap();
+        assert!(largest < budget as usize / 2, "a batch of {largest} bytes");
+        assert_eq!(count(&batches, &bare(source.schema())), expected);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,14 +180,16 @@ async fn one_large_row_group_is_read_by_all_workers() {
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
     let texts: ArrayRef = Arc::new((0..rows).map(text).collect::<StringArray>());
     let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>((0..rows).map(list)));
-    let path = dir.path().join("one.parquet");
+    let path = dir.path().join("lake/one.parquet");
     write(&path, [("id", ids), ("text", texts), ("list", lists)]);
-
-    let source = Source::open(&local(dir.path()), &context()).await.unwrap();
     let size = fs::metadata(path).unwrap().len();
     assert!(size > BUDGET / 6, "{size} bytes are held as a whole by each of three workers");
-    // Through windows, for which bytes before those of interest are fetched once more, and held as a whole, once for all of them.
-    for (budget, most) in [(BUDGET, 3 * size), (12 * size, size)] {
+    let server = S3Server::start(dir.path()).await;
+    let (near, far) = (local(&dir.path().join("lake")), server.parquet("s3://lake/one.parquet"));
+    // Through windows, for which dictionaries and, from afar, all bytes before those of interest are fetched once more; and held as
+    // a whole, once for all of them.
+    for (spec, budget, most) in [(&near, BUDGET, 4 * size), (&far, BUDGET, 3 * size), (&far, 12 * size, size)] {
+        let source = Source::open(spec, &context()).await.unwrap();
         let scan = source.scan(None, 3, budget).unwrap();
         let (mut workers, totals) = (scan.workers, scan.totals);
         let seen = tokio::task::spawn_blocking(move || {
@@ -359,6 +365,24 @@ async fn a_file_cut_short_after_it_was_opened_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_replaced_while_it_is_read_stays_what_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.parquet");
+    let (expected, _) = write_large(&path);
+    let source = Source::open(&local(dir.path()), &context()).await.unwrap();
+    let mut worker = source.scan(None, 1, 4 * 1024 * 1024).unwrap().workers.remove(0);
+    let batches = tokio::task::spawn_blocking(move || {
+        let mut batches = vec![worker.next().unwrap().unwrap()];
+        let other = path.with_extension("other");
+        write(&other, [("id", ints(&[1, 2, 3]))]);
+        fs::rename(other, path).unwrap();
+        batches.extend(std::iter::from_fn(|| worker.next().unwrap()));
+        batches
+    });
+    assert_eq!(count(&batches.await.unwrap(), &bare(source.schema())), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nanoseconds_stay_nanoseconds() {
     let dir = tempfile::tempdir().unwrap();
     let nanos: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![1_000_000_001]));
@@ -433,6 +457,7 @@ fn write_large(path: &Path) -> (RowCounts, u64) {
         RecordBatch::try_from_iter([("id", ids), ("text", texts)]).unwrap()
     };
     let schema = batch(0).schema();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), schema.clone(), Some(properties)).unwrap();
     let mut batches = Vec::new();
     for from in 0..20 {

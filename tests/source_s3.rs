@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use lakegate::domain::{Code, DeltaSource, ParquetSource, SourceSpec, StorageOptions};
+use lakegate::domain::{Code, DeltaSource, SourceSpec, StorageOptions};
 use lakegate::source::{Format, Source, SourceContext};
 use secrecy::SecretString;
 
@@ -47,9 +47,7 @@ async fn parquet_files_are_read_with_credentials_from_options() {
     let server = S3Server::start(root.path()).await;
 
     for uri in ["s3://lake/plain", "s3a://lake/plain/a.parquet", "s3://lake/plain/*.parquet"] {
-        let options = server.options();
-        let spec = SourceSpec::Parquet(ParquetSource { uri: uri.to_owned(), hive_partitioning: true, options });
-        let source = Source::open(&spec, &context()).await.unwrap();
+        let source = Source::open(&server.parquet(uri), &context()).await.unwrap();
         let scan = source.scan(None, 2, BUDGET).unwrap();
         let batches = tokio::task::spawn_blocking(move || drain(scan)).await.unwrap().unwrap();
         assert_eq!(count(&batches, &schema), count(std::slice::from_ref(&batch), &schema), "{uri}");

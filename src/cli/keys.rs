@@ -2,6 +2,7 @@
 
 use chrono::Utc;
 use secrecy::ExposeSecret as _;
+use serde_json::Value;
 
 use crate::auth::create_key;
 use crate::domain::{Auth, Code, Error, NewKey, Result, parse_expiry};
@@ -79,17 +80,20 @@ async fn list(context: &Context<'_>) -> Result<(), Ended> {
 }
 
 fn row(key: &KeyRecord) -> Vec<String> {
-    let attributes: Vec<String> = key.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let roles: Vec<&str> = key.roles.iter().map(|role| role.as_deref().unwrap_or("null")).collect();
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let attributes: Vec<String> = key.attributes.iter().map(|(name, of)| format!("{name}={}", text(of))).collect();
     let ends = match (key.revoked_at, key.expires_at) {
         (Some(time), _) => format!("revoked {}", ago(time)),
         (None, Some(time)) if time <= Utc::now() => format!("expired {}", ago(time)),
+        (None, _) if !key.is_understood() => "not taken: a role or an attribute is no text".to_owned(),
         (None, Some(time)) => ahead(time),
         (None, None) => String::new(),
     };
     vec![
         key.id.clone(),
         key.name.clone(),
-        key.roles.join(", "),
+        roles.join(", "),
         attributes.join(", "),
         ago(key.created_at),
         ends,

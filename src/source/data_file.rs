@@ -207,8 +207,7 @@ fn fetch_tail(object: &Object, bytes: u64) -> Result<Bytes> {
     if range.is_empty() {
         return Err(corrupt(&object.place, "the file is empty"));
     }
-    let fetched = object.fetch(vec![range])?;
-    fetched.into_iter().next().ok_or_else(|| Error::internal("a fetch of one range returned none"))
+    object.fetch(range)
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub(super) enum Wanted {
     DataFile,
 }
 
+/// What the store of local files calls itself in its errors.
+pub(super) const LOCAL_STORE: &str = "LocalFileSystem";
 /// What comes before the status in the text of an HTTP store's error.
 const STATUS: &str = "status code: ";
 
@@ -90,7 +92,7 @@ pub(super) fn is_below_a_file(error: &StoreError) -> bool {
 /// Whether the local file system failed: its own words say it all, the place apart.
 fn is_local(error: &StoreError) -> bool {
     match error {
-        StoreError::Generic { store, .. } => *store == "LocalFileSystem",
+        StoreError::Generic { store, .. } => *store == LOCAL_STORE,
         StoreError::NotFound { source, .. } | StoreError::PermissionDenied { source, .. } => source.is::<io::Error>(),
         _ => false,
     }

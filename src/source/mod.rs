@@ -6,6 +6,7 @@
 
 mod cast;
 mod changes;
+mod column_chunks;
 mod columns;
 mod data_file;
 mod delta;
@@ -13,6 +14,7 @@ mod failure;
 mod file_schema;
 mod io;
 mod live_rows;
+mod local_file;
 mod object;
 mod object_store;
 mod parquet;

@@ -1,54 +1,117 @@
-//! Byte ranges of one data file, for the Parquet reader, within a bound on what is held.
+//! Byte ranges of one data file.
 
-use std::io::{self, Read};
+use std::fs::File;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
-use parquet::errors::{ParquetError, Result as ParquetResult};
-use parquet::file::reader::{ChunkReader, Length};
+use object_store::{GetOptions, GetRange, GetResultPayload, ObjectStore, ObjectStoreExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::{Error, Result};
 
-use super::failure::{Wanted, corrupt, store_error};
-use super::io::block_on_unless;
+use super::failure::{LOCAL_STORE, Wanted, corrupt, store_error};
+use super::io::{block_on_unless, cancelled};
+use super::local_file::LocalFile;
 use super::scan::ScanTotals;
 
 /// A data file in its store.
 #[derive(Debug)]
 pub(super) struct Object {
-    pub(super) store: Arc<dyn ObjectStore>,
-    pub(super) path: Path,
+    store: Arc<dyn ObjectStore>,
+    path: Path,
     /// For messages: the file and its table.
     pub(super) place: String,
     /// Bytes, as the source's state declares.
     pub(super) size: u64,
-    pub(super) cancel: CancellationToken,
+    cancel: CancellationToken,
     pub(super) totals: Arc<ScanTotals>,
+    /// The file itself, once it is known to be one of this machine.
+    local: OnceLock<LocalFile>,
 }
 
 impl Object {
-    /// Fetches ranges, near ones in one request. Blocks.
-    pub(super) fn fetch(&self, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>> {
-        if let Some(beyond) = ranges.iter().find(|range| range.end > self.size) {
-            return Err(corrupt(&self.place, format!("refers to byte {} of {}", beyond.end, self.size)));
+    /// A file of so many bytes by the source's state; `place` is what messages call it. Nothing is read yet.
+    pub(super) fn new(
+        (store, path): (Arc<dyn ObjectStore>, Path),
+        place: String,
+        size: u64,
+        cancel: CancellationToken,
+        totals: Arc<ScanTotals>,
+    ) -> Object {
+        Object { store, path, place, size, cancel, totals, local: OnceLock::new() }
+    }
+
+    /// Whether few bytes cost little: those of a file of this machine, of which a range has been fetched already.
+    pub(super) fn is_near(&self) -> bool {
+        self.local.get().is_some()
+    }
+
+    /// Fetches one range. Blocks.
+    pub(super) fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
+        self.fetch_behind(range, &[])
+    }
+
+    /// Fetches one range, of which the first bytes are `known` already; they are fetched again unless the file is near. Blocks.
+    pub(super) fn fetch_behind(&self, range: Range<u64>, known: &[u8]) -> Result<Bytes> {
+        self.check(&range)?;
+        if let Some(local) = self.local.get() {
+            return self.read(local, &range, known);
         }
-        let (store, path, wanted) = (Arc::clone(&self.store), self.path.clone(), ranges.clone());
+        let (store, path, wanted) = (Arc::clone(&self.store), self.path.clone(), range.clone());
+        let options = GetOptions { range: Some(GetRange::Bounded(wanted)), ..GetOptions::default() };
+        let answer = block_on_unless(&self.cancel, async move {
+            let answer = store.get_opts(&path, options).await?;
+            Ok(match answer.payload {
+                GetResultPayload::File(file, _) => Answer::File(file),
+                GetResultPayload::Stream(_) => Answer::Bytes(answer.bytes().await?),
+            })
+        })?;
+        match answer {
+            Ok(Answer::File(file)) => self.read(self.local.get_or_init(|| LocalFile::new(file)), &range, known),
+            Ok(Answer::Bytes(bytes)) => self.fetched(&range, bytes, 0),
+            Err(error) => Err(self.explain(error)),
+        }
+    }
+
+    /// Fetches ranges, those that lie close together in one request. Blocks.
+    pub(super) fn fetch_all(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        ranges.iter().try_for_each(|range| self.check(range))?;
+        let (store, path, wanted) = (Arc::clone(&self.store), self.path.clone(), ranges.to_vec());
         let fetched = block_on_unless(&self.cancel, async move { store.get_ranges(&path, &wanted).await })?;
-        let fetched = match fetched {
-            Ok(fetched) => fetched,
-            Err(error) => return Err(self.explain(error)),
-        };
-        for (range, bytes) in ranges.iter().zip(&fetched) {
-            if bytes.len() as u64 != range.end - range.start {
-                return Err(self.truncated(range.start + bytes.len() as u64));
-            }
-            self.totals.add_bytes_read(bytes.len() as u64);
+        let fetched = fetched.map_err(|error| self.explain(error))?;
+        ranges.iter().zip(fetched).map(|(range, bytes)| self.fetched(range, bytes, 0)).collect()
+    }
+
+    fn read(&self, local: &LocalFile, range: &Range<u64>, known: &[u8]) -> Result<Bytes> {
+        if self.cancel.is_cancelled() {
+            return Err(cancelled());
         }
-        Ok(fetched)
+        match local.read(range, known) {
+            Ok(bytes) => self.fetched(range, bytes, known.len()),
+            Err(source) => {
+                let error = object_store::Error::Generic { store: LOCAL_STORE, source: source.into() };
+                Err(store_error(error, Wanted::DataFile, &self.place))
+            }
+        }
+    }
+
+    /// Notes what has been fetched for a range, apart from its first `known` bytes.
+    fn fetched(&self, range: &Range<u64>, bytes: Bytes, known: usize) -> Result<Bytes> {
+        if bytes.len() as u64 != range.end - range.start {
+            return Err(self.truncated(range.start + bytes.len() as u64));
+        }
+        self.totals.add_bytes_read((bytes.len() - known) as u64);
+        Ok(bytes)
+    }
+
+    /// Whether the source's state lets the file be that long.
+    fn check(&self, range: &Range<u64>) -> Result<()> {
+        if range.end > self.size {
+            return Err(corrupt(&self.place, format!("refers to byte {} of {}", range.end, self.size)));
+        }
+        Ok(())
     }
 
     /// A range beyond the end fails in every store's own words: the object's size tells it from other failures.
@@ -66,148 +129,10 @@ impl Object {
     }
 }
 
-/// The projected column chunks of one row group.
-#[derive(Debug, Clone)]
-pub(super) struct Chunks(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    object: Arc<Object>,
-    /// Of each chunk, where it stands in the file.
-    chunks: Vec<Range<u64>>,
-    /// Of each chunk, what is held of it: a start, and bytes from there.
-    held: Mutex<Vec<(u64, Bytes)>>,
-    /// Bytes that a fetch reads ahead; `None` where everything is held from the beginning.
-    window: Option<u64>,
-    /// The first error of ours. The Parquet reader turns errors into text on their way to the caller.
-    failure: Mutex<Option<Error>>,
-}
-
-impl Chunks {
-    /// The smallest read-ahead: below it requests cost more than bytes.
-    const WINDOW_MIN: u64 = 64 * 1024;
-    /// The largest read-ahead: above it requests hardly get cheaper.
-    const WINDOW_MAX: u64 = 8 * 1024 * 1024;
-
-    /// Opens chunks: fetched as a whole where they fit into `budget` bytes, else through one window a chunk, all of
-    /// which together fit. `whole` is the file itself, where it is held already.
-    pub(super) fn open(
-        object: Arc<Object>,
-        mut chunks: Vec<Range<u64>>,
-        budget: u64,
-        whole: Option<&Bytes>,
-    ) -> Result<Chunks> {
-        chunks.sort_by_key(|chunk| chunk.start);
-        if let Some(bytes) = whole {
-            let all = 0..bytes.len() as u64;
-            object.totals.hold(all.end);
-            let held = Mutex::new(vec![(0, bytes.clone())]);
-            return Ok(Chunks(Arc::new(Inner {
-                object,
-                chunks: vec![all],
-                held,
-                window: None,
-                failure: Mutex::new(None),
-            })));
-        }
-        let total: u64 = chunks.iter().map(|chunk| chunk.end - chunk.start).sum();
-        let (held, window): (Vec<(u64, Bytes)>, _) = if total <= budget {
-            let fetched = object.fetch(chunks.clone())?;
-            (chunks.iter().map(|chunk| chunk.start).zip(fetched).collect(), None)
-        } else {
-            let share = budget / chunks.len().max(1) as u64;
-            let window = share.clamp(Self::WINDOW_MIN, Self::WINDOW_MAX);
-            (chunks.iter().map(|chunk| (chunk.start, Bytes::new())).collect(), Some(window))
-        };
-        object.totals.hold(held.iter().map(|(_, bytes)| bytes.len() as u64).sum());
-        Ok(Chunks(Arc::new(Inner { object, chunks, held: Mutex::new(held), window, failure: Mutex::new(None) })))
-    }
-
-    /// The error of ours that made a read fail, if one did.
-    pub(super) fn take_failure(&self) -> Option<Error> {
-        self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-impl Inner {
-    /// Bytes from `start`, at least `least` of them where the chunk is that long, and as many more as are held.
-    fn bytes_from(&self, start: u64, least: u64) -> Result<Bytes> {
-        let outside = || corrupt(&self.object.place, format!("a page at byte {start} lies outside its column"));
-        let index = self.chunks.iter().rposition(|chunk| chunk.start <= start).ok_or_else(outside)?;
-        let chunk = self.chunks.get(index).filter(|chunk| start <= chunk.end).ok_or_else(outside)?;
-        let end = (start + least).min(chunk.end);
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let (held_from, bytes) = held.get_mut(index).ok_or_else(outside)?;
-        let covered = *held_from..*held_from + bytes.len() as u64;
-        if start >= covered.start && end <= covered.end {
-            return Ok(bytes.slice((start - covered.start) as usize..));
-        }
-        let window = self.window.ok_or_else(outside)?;
-        // The old window goes before the new one comes, so that never both are held.
-        self.object.totals.release(bytes.len() as u64);
-        *bytes = Bytes::new();
-        let fetched = self.object.fetch(vec![start..end.max(start + window).min(chunk.end)])?;
-        let fetched = fetched.into_iter().next().ok_or_else(outside)?;
-        self.object.totals.hold(fetched.len() as u64);
-        *held_from = start;
-        *bytes = fetched.clone();
-        Ok(fetched)
-    }
-
-    /// Keeps an error for [`Chunks::take_failure`] and gives the reader its text.
-    fn fail(&self, error: Error) -> ParquetError {
-        let text = error.to_string();
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-        ParquetError::General(text)
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.object.totals.release(held.iter().map(|(_, bytes)| bytes.len() as u64).sum());
-    }
-}
-
-impl Length for Chunks {
-    fn len(&self) -> u64 {
-        self.0.object.size
-    }
-}
-
-impl ChunkReader for Chunks {
-    type T = ChunkRead;
-
-    fn get_read(&self, start: u64) -> ParquetResult<ChunkRead> {
-        Ok(ChunkRead { chunks: Arc::clone(&self.0), position: start, current: Bytes::new() })
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
-        let bytes = self.0.bytes_from(start, length as u64).map_err(|error| self.0.fail(error))?;
-        if bytes.len() < length {
-            let why = format!("a page of {length} bytes at byte {start} goes beyond its column");
-            return Err(self.0.fail(corrupt(&self.0.object.place, why)));
-        }
-        Ok(bytes.slice(..length))
-    }
-}
-
-/// Reads on from one position of a column chunk to its end; used for page headers.
-pub(super) struct ChunkRead {
-    chunks: Arc<Inner>,
-    position: u64,
-    current: Bytes,
-}
-
-impl Read for ChunkRead {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.current.is_empty() {
-            let bytes = self.chunks.bytes_from(self.position, 1);
-            self.current = bytes.map_err(|error| io::Error::other(self.chunks.fail(error)))?;
-        }
-        let count = buffer.len().min(self.current.len());
-        self.current.copy_to_slice(buffer.get_mut(..count).unwrap_or_default());
-        self.position += count as u64;
-        Ok(count)
-    }
+/// What a store answers with.
+enum Answer {
+    /// A file of this machine.
+    File(File),
+    /// The bytes that were asked for.
+    Bytes(Bytes),
 }

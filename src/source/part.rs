@@ -5,16 +5,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::Result;
 
+use super::column_chunks::Chunks;
 use super::data_file::OpenFile;
-use super::object::Chunks;
 
 /// The encoded bytes for which it is worth to open a row group once more.
 const WORTH: usize = 2 << 20;
 /// How many times as many bytes the dictionaries may have that are decoded once more for it: their bytes are decompressed and laid
 /// out, but neither hashed, encoded nor sent.
 const DICTIONARIES: u64 = 2;
-/// How many times the rows that are taken over may stand before them in a row group that is held: where their pages begin is known
-/// from the headers of the pages before, which are read once more.
+/// How many times the rows that are taken over may stand before them where few bytes cost little, held or near: where their pages
+/// begin is known from the headers of the pages before, which are read once more.
 const PASSED_OVER: usize = 16;
 /// The same where all of these pages are fetched once more, since nobody holds them.
 const FETCHED_AGAIN: usize = 2;
@@ -28,6 +28,8 @@ pub(super) struct Part {
     pub(super) encoded_width: usize,
     /// Bytes of the row group's dictionaries, decoded.
     pub(super) dictionaries: u64,
+    /// How many times its rows may stand before those that are taken over.
+    before: usize,
     /// Whether a reader holds all of the row group's bytes.
     is_held: bool,
     /// They, once that is so.
@@ -40,9 +42,11 @@ impl Part {
     /// So many rows of a row group, all that are read of it, by readers that hold `budget` compressed bytes at most.
     pub(super) fn whole(file: Arc<OpenFile>, row_group: usize, rows: usize, budget: u64) -> Part {
         let (encoded_width, dictionaries) = (file.encoded_width(row_group), file.dictionary_bytes(row_group));
-        let is_held = file.whole.is_some() || file.compressed_bytes(row_group) <= budget;
+        let near = file.object.is_near();
+        let is_held = file.whole.is_some() || (!near && file.compressed_bytes(row_group) <= budget);
+        let before = if is_held || near { PASSED_OVER } else { FETCHED_AGAIN };
         let (held, left) = (Arc::default(), Mutex::new(0..rows));
-        Part { file, row_group, encoded_width, dictionaries, is_held, held, left }
+        Part { file, row_group, encoded_width, dictionaries, before, is_held, held, left }
     }
 
     /// The row group's bytes: those that another of its readers holds, or what `open` fetches. Blocks.
@@ -76,14 +80,14 @@ impl Part {
         let bytes = taken.len().saturating_mul(self.encoded_width);
         if bytes < WORTH
             || (bytes as u64).saturating_mul(DICTIONARIES) < self.dictionaries
-            || taken.len().saturating_mul(if self.is_held { PASSED_OVER } else { FETCHED_AGAIN }) < taken.start
+            || taken.len().saturating_mul(self.before) < taken.start
         {
             return None;
         }
         left.end = taken.start;
-        let Part { row_group, encoded_width, dictionaries, is_held, .. } = *self;
+        let Part { row_group, encoded_width, dictionaries, before, is_held, .. } = *self;
         let (file, held, left) = (Arc::clone(&self.file), Arc::clone(&self.held), Mutex::new(taken));
-        Some(Part { file, row_group, encoded_width, dictionaries, is_held, held, left })
+        Some(Part { file, row_group, encoded_width, dictionaries, before, is_held, held, left })
     }
 
     /// The encoded bytes of the rows that nobody has read yet.

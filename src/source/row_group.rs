@@ -8,15 +8,15 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 
 use crate::domain::Result;
 
+use super::column_chunks::Chunks;
 use super::failure::corrupt;
 use super::live_rows::select;
-use super::object::Chunks;
 use super::part::Part;
 
 /// Rows of the first batch, from which the width of a row is learned: files tell how wide rows are encoded, not how
 /// wide they become when dictionaries are resolved.
 const PROBE_ROWS: usize = 64;
-/// How many times as many rows the next batch may have at most: the rows so far may have been the narrow ones.
+/// How many times as many rows as have been seen the next batch may have at most: those may have been the narrow ones.
 const GROWTH: usize = 8;
 /// Rows of the largest batch: more do not make decoding faster.
 const MAX_ROWS: usize = 32 * 1024;
@@ -44,12 +44,14 @@ pub(super) struct BatchSize {
     target: usize,
     /// Rows of the next batch.
     rows: usize,
+    /// Rows of the batches so far.
+    seen: usize,
 }
 
 impl BatchSize {
     /// For batches of about `target` bytes.
     pub(super) fn new(target: usize) -> Self {
-        BatchSize { target, rows: PROBE_ROWS }
+        BatchSize { target, rows: PROBE_ROWS, seen: 0 }
     }
 
     /// The rows of the next batch from a row group whose rows are encoded in `width` bytes on average. Decoded they take
@@ -58,12 +60,14 @@ impl BatchSize {
         self.rows.min(self.target / width.max(1)).max(1)
     }
 
-    /// Notes how large a batch has become. The size doubles or halves at least before it changes at all, since the
-    /// reader has to be built anew for it.
-    fn learn(&mut self, batch: &RecordBatch) {
-        let width = (batch.get_array_memory_size() / batch.num_rows().max(1)).max(1);
-        let fitting = (self.target / width).clamp(1, MAX_ROWS.min(self.rows * GROWTH));
-        if fitting >= self.rows * 2 || fitting <= self.rows / 2 {
+    /// Notes how large a batch has become. The size doubles or halves at least before it changes at all, and grows only once it may
+    /// grow to what fits: the reader has to be built anew for it, and decodes its dictionaries once more.
+    fn learn(&mut self, rows: usize, bytes: usize) {
+        self.seen = self.seen.saturating_add(rows);
+        let width = (bytes / rows.max(1)).max(1);
+        let fitting = (self.target / width).clamp(1, MAX_ROWS);
+        let may_grow = fitting >= self.rows * 2 && fitting <= self.seen.saturating_mul(GROWTH);
+        if may_grow || fitting <= self.rows / 2 {
             self.rows = fitting;
         }
     }
@@ -131,7 +135,7 @@ impl RowGroupReader {
         };
         let batch = batch.map_err(|error| self.chunks.take_failure().unwrap_or_else(|| corrupt(place, error)))?;
         let batch = file.plan.apply(&batch).map_err(|why| corrupt(place, why))?;
-        size.learn(&batch);
+        size.learn(batch.num_rows(), batch.get_array_memory_size());
         // Others may have taken over the end meanwhile.
         let own = self.part.advance(batch.num_rows());
         Ok((own > 0).then(|| batch.slice(0, own)))
@@ -157,4 +161,37 @@ fn build(
         builder = builder.with_offset(read);
     }
     builder.build().map_err(|error| chunks.take_failure().unwrap_or_else(|| corrupt(&file.object.place, error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sizes of batches of rows that are as wide as given, from the first on.
+    fn sizes(size: &mut BatchSize, width: usize, batches: usize) -> Vec<usize> {
+        let mut sizes = Vec::new();
+        for _ in 0..batches {
+            let rows = size.rows(1);
+            sizes.push(rows);
+            size.learn(rows, rows * width);
+        }
+        sizes
+    }
+
+    #[test]
+    fn batches_grow_once_and_only_when_enough_rows_have_been_seen() {
+        let mut size = BatchSize::new(1 << 20);
+        // 10,485 rows fit, of which an eighth are seen within 21 batches.
+        assert_eq!(sizes(&mut size, 100, 23), [vec![64; 21], vec![10_485; 2]].concat());
+        assert_eq!(sizes(&mut size, 1, 2), [10_485, 32_768]);
+    }
+
+    #[test]
+    fn batches_shrink_at_once_and_not_for_little() {
+        let mut size = BatchSize::new(1 << 20);
+        assert_eq!(sizes(&mut size, 100 << 10, 3), [64, 10, 10]);
+        assert_eq!(sizes(&mut size, 2 << 20, 2), [10, 1]);
+        assert_eq!(sizes(&mut size, 150 << 10, 2), [1, 6]);
+        assert_eq!(sizes(&mut size, 100 << 10, 2), [6, 6]);
+    }
 }

@@ -282,14 +282,9 @@ impl Shared {
 
     fn open(&self, index: usize) -> Result<OpenFile> {
         let file = self.files.get(index).ok_or_else(|| Error::internal("a file beyond the last"))?;
-        let object = Object {
-            store: Arc::clone(&self.store),
-            path: file.path.clone(),
-            place: format!("{} of {}", file.name, self.address),
-            size: file.size,
-            cancel: self.cancel.clone(),
-            totals: Arc::clone(&self.totals),
-        };
+        let place = format!("{} of {}", file.name, self.address);
+        let (at, cancel) = ((Arc::clone(&self.store), file.path.clone()), self.cancel.clone());
+        let object = Object::new(at, place, file.size, cancel, Arc::clone(&self.totals));
         let open = OpenFile::open(index, object, file, &self.targets)?;
         if open.legacy_calendar && !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio_postgres::{Client, GenericClient, Row};
 
 use crate::domain::{Error, NewKey, Result};
@@ -18,10 +20,10 @@ pub struct KeyRecord {
     pub id: String,
     /// What people call it.
     pub name: String,
-    /// The roles of whoever shows it.
-    pub roles: Vec<String>,
-    /// What else is known of him, by name.
-    pub attributes: BTreeMap<String, String>,
+    /// The roles of whoever shows it: texts, unless somebody wrote them by hand.
+    pub roles: Vec<Option<String>>,
+    /// What else is known of him, by name: texts, unless somebody wrote them by hand.
+    pub attributes: BTreeMap<String, Value>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// From when on it is no longer taken; `None` = never.
@@ -32,6 +34,13 @@ pub struct KeyRecord {
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
+impl KeyRecord {
+    /// Whether its roles and attributes are texts; servers take no other key.
+    pub fn is_understood(&self) -> bool {
+        self.roles.iter().all(Option::is_some) && self.attributes.values().all(Value::is_string)
+    }
+}
+
 /// What a server needs to know of a key.
 #[derive(Debug, Clone)]
 pub struct StoredKey {
@@ -39,9 +48,9 @@ pub struct StoredKey {
     pub id: String,
     /// The SHA-256 of its secret.
     pub secret_hash: Vec<u8>,
-    /// As in [`KeyRecord`].
+    /// The roles of whoever shows it.
     pub roles: Vec<String>,
-    /// As in [`KeyRecord`].
+    /// What else is known of him, by name.
     pub attributes: BTreeMap<String, String>,
     /// As in [`KeyRecord`].
     pub expires_at: Option<DateTime<Utc>>,
@@ -51,20 +60,20 @@ pub struct StoredKey {
 
 const COLUMNS: &str = "id, name, roles, attributes::text, created_at, expires_at, revoked_at, last_used_at";
 
-fn record(row: &Row) -> Result<KeyRecord> {
+fn record(row: &Row, doing: &str) -> Result<KeyRecord> {
     Ok(KeyRecord {
-        id: row.get(0),
-        name: row.get(1),
-        roles: row.get(2),
-        attributes: attributes(row.get(3))?,
-        created_at: row.get(4),
-        expires_at: row.get(5),
-        revoked_at: row.get(6),
-        last_used_at: row.get(7),
+        id: row.try_get(0).doing(doing)?,
+        name: row.try_get(1).doing(doing)?,
+        roles: row.try_get(2).doing(doing)?,
+        attributes: attributes(row.try_get(3).doing(doing)?)?,
+        created_at: row.try_get(4).doing(doing)?,
+        expires_at: row.try_get(5).doing(doing)?,
+        revoked_at: row.try_get(6).doing(doing)?,
+        last_used_at: row.try_get(7).doing(doing)?,
     })
 }
 
-fn attributes(text: &str) -> Result<BTreeMap<String, String>> {
+fn attributes<V: DeserializeOwned>(text: &str) -> Result<BTreeMap<String, V>> {
     serde_json::from_str(text).map_err(|error| Error::internal("the attributes of a key are no texts").because(error))
 }
 
@@ -84,14 +93,16 @@ impl Control {
             "INSERT INTO {{control}}.api_keys (id, name, secret_hash, roles, attributes, expires_at) \
              VALUES ($1, $2, $3, $4, $5::text::jsonb, $6) RETURNING {COLUMNS}"
         ));
+        let doing = "keep an API key";
         let row = client.one_row(&sql, &[&id, name, &secret_hash, roles, &attributes, expires_at]).await;
-        record(&row.doing("keep an API key")?)
+        record(&row.doing(doing)?, doing)
     }
 
     /// All keys, the newest first.
     pub async fn keys(&self, client: &impl GenericClient) -> Result<Vec<KeyRecord>> {
         let sql = self.sql(&format!("SELECT {COLUMNS} FROM {{control}}.api_keys ORDER BY created_at DESC, id"));
-        client.rows(&sql, &[]).await.doing("list the API keys")?.iter().map(record).collect()
+        let doing = "list the API keys";
+        client.rows(&sql, &[]).await.doing(doing)?.iter().map(|row| record(row, doing)).collect()
     }
 
     /// Revokes a key, unless it is already; `None` where there is none of this id.
@@ -101,7 +112,7 @@ impl Control {
             "UPDATE {control}.api_keys SET revoked_at = clock_timestamp() WHERE id = $1 AND revoked_at IS NULL";
         client.affected(&self.sql(revoke), &[&id]).await.doing(doing)?;
         let sql = self.sql(&format!("SELECT {COLUMNS} FROM {{control}}.api_keys WHERE id = $1"));
-        client.opt_row(&sql, &[&id]).await.doing(doing)?.as_ref().map(record).transpose()
+        client.opt_row(&sql, &[&id]).await.doing(doing)?.as_ref().map(|row| record(row, doing)).transpose()
     }
 
     /// How many times the keys have changed. Cheap enough to be asked each second.

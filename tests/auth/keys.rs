@@ -163,7 +163,12 @@ async fn a_key_in_a_form_that_is_none_keeps_no_other_from_being_heard_of() {
         eventually("the change", async || get_as(addr, "/v1/orders/1", &other.text).await.status == 200).await;
         assert_eq!(get_as(addr, "/v1/orders/1", &by_hand.text).await.status, 401, "{change}");
         assert_eq!(get(addr, "/readyz").await.status, 200, "{change}");
+        let listed = control().keys(&**client).await.unwrap();
+        let understood = |id: &str| listed.iter().find(|key| key.id == id).unwrap().is_understood();
+        assert_eq!((understood(&by_hand.id), understood(&other.id)), (false, true), "{change}");
     }
+    let revoked = control().revoke_key(&**client, &by_hand.id).await.unwrap().unwrap();
+    assert!(revoked.revoked_at.is_some(), "{revoked:?}");
 }
 
 #[tokio::test]

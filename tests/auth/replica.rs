@@ -67,6 +67,11 @@ async fn a_secret_is_shown_once_and_kept_nowhere() {
     assert!(kept.contains(id) && !kept.contains(secret), "{kept}");
     let list = items.project.run(&["keys", "list"]).await.ok();
     assert!(list.stdout.contains(id) && !list.stdout.contains(secret), "{list:?}");
+    let by_hand = "UPDATE lakegate.api_keys SET attributes = '{\"tenant\": 7}', roles = '{support, NULL}'";
+    items.project.sql().await.batch_execute(by_hand).await.unwrap();
+    let list = items.project.run(&["keys", "list"]).await.ok();
+    let shown = ["tenant=7", "support, null", "not taken: a role or an attribute is no text"];
+    assert!(shown.iter().all(|shown| list.stdout.contains(shown)), "{list:?}");
     let again = items.project.run(&["keys", "revoke", text, "--output", "json"]).await;
     assert_eq!((again.code, again.json()[0]["error"]["code"].as_str()), (Some(1), Some("LG7013")));
     assert!(!again.stdout.contains(secret) && !again.stderr.contains(secret), "{again:?}");

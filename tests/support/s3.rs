@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
-use lakegate::domain::StorageOptions;
+use lakegate::domain::{ParquetSource, SourceSpec, StorageOptions};
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s_fs::FileSystem;
@@ -80,6 +80,12 @@ impl S3Server {
     /// The same as options of a source.
     pub(crate) fn options(&self) -> StorageOptions {
         self.env().into_iter().map(|(key, value)| (key.to_lowercase(), SecretString::from(value))).collect()
+    }
+
+    /// Parquet files of its.
+    pub(crate) fn parquet(&self, uri: &str) -> SourceSpec {
+        let (uri, options) = (uri.to_owned(), self.options());
+        SourceSpec::Parquet(ParquetSource { uri, hive_partitioning: true, options })
     }
 }
 

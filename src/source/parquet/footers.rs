@@ -69,14 +69,8 @@ pub(super) fn read(location: &Location, files: &[Listed], known: Option<&Record>
 
 fn read_one(location: &Location, file: &Listed, cancel: &CancellationToken) -> Result<Footer> {
     let place = format!("{} of {}", file.name, location.display());
-    let object = Object {
-        store: Arc::clone(&location.store),
-        path: file.meta.location.clone(),
-        place: place.clone(),
-        size: file.meta.size,
-        cancel: cancel.clone(),
-        totals: Arc::new(ScanTotals::default()),
-    };
+    let at = (Arc::clone(&location.store), file.meta.location.clone());
+    let object = Object::new(at, place.clone(), file.meta.size, cancel.clone(), Arc::new(ScanTotals::default()));
     let (_, footer) = read_footer(&object).map_err(|error| match error.code() {
         // A file that is being written has no footer yet; one that was replaced has it elsewhere.
         Code::SourceCorrupt if listing::has_changed(location, file) => {

@@ -1,0 +1,63 @@
+//! Data files of this machine, read by the thread that wants their bytes: a store hands them through two others.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+use bytes::Bytes;
+
+/// An open file. It stays what it was when it was opened, whatever comes to stand under its name.
+#[derive(Debug)]
+pub(super) struct LocalFile(File);
+
+impl LocalFile {
+    pub(super) fn new(file: File) -> LocalFile {
+        LocalFile(file)
+    }
+
+    /// The bytes of a range, fewer where the file ends before it does; the first ones of it are `known` already. Blocks.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(super) fn read(&self, range: &Range<u64>, known: &[u8]) -> io::Result<Bytes> {
+        let length = (range.end - range.start) as usize;
+        let mut bytes = Vec::with_capacity(length);
+        bytes.extend_from_slice(known);
+        let mut filled = bytes.len();
+        bytes.resize(length, 0);
+        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.0.read_at(rest, range.start + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(Bytes::from(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_range_is_read_behind_what_is_known_of_it_and_ends_where_the_file_does() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"0123456789").unwrap();
+        let file = LocalFile::new(file);
+        let read =
+            |range: Range<u64>, known: &[u8]| String::from_utf8(file.read(&range, known).unwrap().into()).unwrap();
+        assert_eq!(read(2..6, b""), "2345");
+        // Not read again: these bytes are no longer those of the file.
+        assert_eq!(read(2..6, b"xy"), "xy45");
+        assert_eq!(read(2..4, b"xy"), "xy");
+        assert_eq!(read(8..12, b""), "89");
+        assert_eq!(read(8..12, b"89"), "89");
+        assert_eq!(read(10..12, b""), "");
+    }
+}
