@@ -186,8 +186,7 @@ async fn one_large_row_group_is_read_by_all_workers() {
     assert!(size > BUDGET / 6, "{size} bytes are held as a whole by each of three workers");
     let server = S3Server::start(dir.path()).await;
     let (near, far) = (local(&dir.path().join("lake")), server.parquet("s3://lake/one.parquet"));
-    // Through windows, for which dictionaries and, from afar, all bytes before those of interest are fetched once more; and held as
-    // a whole, once for all of them.
+    // Through windows, for which bytes before those of interest are fetched once more; and held as a whole, once for all of them.
     for (spec, budget, most) in [(&near, BUDGET, 4 * size), (&far, BUDGET, 3 * size), (&far, 12 * size, size)] {
         let source = Source::open(spec, &context()).await.unwrap();
         let scan = source.scan(None, 3, budget).unwrap();

@@ -41,8 +41,8 @@ impl Chunks {
     /// Bytes that hold the header of most pages.
     const HEADER: u64 = 4 * 1024;
 
-    /// Opens chunks: fetched as a whole where they fit into `budget` bytes, else, and into near files, through one window a
-    /// chunk, all of which together fit. `whole` is the file itself, where it is held already.
+    /// Opens chunks: fetched as a whole where they fit into `budget` bytes, else, and those of near files, through one window a
+    /// chunk, all of which together fit unless there are very many. `whole` is the file itself, where it is held already.
     pub(super) fn open(
         object: Arc<Object>,
         mut chunks: Vec<Range<u64>>,
@@ -109,12 +109,12 @@ impl Inner {
         let (near, before) = (self.object.is_near(), mem::take(bytes));
         let window = if near && sought == Sought::Header { Chunks::HEADER } else { window };
         let known = if near && covered.contains(&start) {
-            before.slice((start - covered.start) as usize..)
+            before.get((start - covered.start) as usize..).unwrap_or_default().to_vec()
         } else {
-            // The old window goes before the new one comes, so that never both are held.
-            drop(before);
-            Bytes::new()
+            Vec::new()
         };
+        // The old window goes before the new one comes, so that never both are held.
+        drop(before);
         self.object.totals.release(covered.end - covered.start);
         let fetched = self.object.fetch_behind(start..end.max(start + window).min(chunk.end), &known)?;
         self.object.totals.hold(fetched.len() as u64);
@@ -172,7 +172,10 @@ impl Read for ChunkRead {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.current.is_empty() {
             let bytes = self.chunks.bytes_from(self.position, 1, Sought::Header);
-            self.current = bytes.map_err(|error| io::Error::other(self.chunks.fail(error)))?;
+            let bytes = bytes.map_err(|error| io::Error::other(self.chunks.fail(error)))?;
+            // A copy: the Parquet reader keeps this while it asks for the page, for which the window may have to go.
+            let header = bytes.len().min(Chunks::HEADER as usize);
+            self.current = Bytes::copy_from_slice(bytes.get(..header).unwrap_or_default());
         }
         let count = buffer.len().min(self.current.len());
         self.current.copy_to_slice(buffer.get_mut(..count).unwrap_or_default());

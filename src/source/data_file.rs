@@ -139,6 +139,11 @@ impl OpenFile {
         self.projected(row_group).map(dictionary_bytes).fold(0, u64::saturating_add)
     }
 
+    /// Whether lists or maps are among what is read of a row group.
+    pub(super) fn has_lists(&self, row_group: usize) -> bool {
+        self.projected(row_group).any(|column| column.column_descr().max_rep_level() > 0)
+    }
+
     /// The column chunks of a row group that are read.
     fn projected(&self, row_group: usize) -> impl Iterator<Item = &ColumnChunkMetaData> {
         let columns = self.metadata.metadata().row_groups().get(row_group).map_or(&[][..], |group| group.columns());

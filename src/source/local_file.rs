@@ -1,4 +1,4 @@
-//! Data files of this machine, read by the thread that wants their bytes: a store hands them through two others.
+//! Data files on disks of this machine, read by the thread that wants their bytes: a store hands them through two others.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -7,13 +7,37 @@ use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 
-/// An open file. It stays what it was when it was opened, whatever comes to stand under its name.
+/// Whether an open file lies on a disk of this machine, or in its memory, which answer at once or not at all. A share on the network
+/// or a bucket that is mounted is better asked by a store, in large pieces: whoever waits for it can be told to stop.
+#[cfg(target_os = "linux")]
+pub(super) fn is_on_a_disk_of_this_machine(file: &File) -> bool {
+    use nix::sys::statfs::{
+        BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, F2FS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC,
+        fstatfs,
+    };
+    let own =
+        [BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, F2FS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC];
+    fstatfs(file).is_ok_and(|system| own.contains(&system.filesystem_type()))
+}
+
+/// As on Linux, where kinds of file systems have numbers. Here none is taken to be one of this machine.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn is_on_a_disk_of_this_machine(_: &File) -> bool {
+    false
+}
+
+/// An open file. Another one that comes to stand under its name does not change it.
 #[derive(Debug)]
 pub(super) struct LocalFile(File);
 
 impl LocalFile {
     pub(super) fn new(file: File) -> LocalFile {
         LocalFile(file)
+    }
+
+    /// Bytes of the file as it is now, where the disk says.
+    pub(super) fn size(&self) -> Option<u64> {
+        self.0.metadata().ok().map(|metadata| metadata.len())
     }
 
     /// The bytes of a range, fewer where the file ends before it does; the first ones of it are `known` already. Blocks.
@@ -59,5 +83,6 @@ mod tests {
         assert_eq!(read(8..12, b""), "89");
         assert_eq!(read(8..12, b"89"), "89");
         assert_eq!(read(10..12, b""), "");
+        assert_eq!(file.size(), Some(10));
     }
 }

@@ -13,7 +13,7 @@ use crate::domain::{Error, Result};
 
 use super::failure::{LOCAL_STORE, Wanted, corrupt, store_error};
 use super::io::{block_on_unless, cancelled};
-use super::local_file::LocalFile;
+use super::local_file::{LocalFile, is_on_a_disk_of_this_machine};
 use super::scan::ScanTotals;
 
 /// A data file in its store.
@@ -64,8 +64,8 @@ impl Object {
         let answer = block_on_unless(&self.cancel, async move {
             let answer = store.get_opts(&path, options).await?;
             Ok(match answer.payload {
-                GetResultPayload::File(file, _) => Answer::File(file),
-                GetResultPayload::Stream(_) => Answer::Bytes(answer.bytes().await?),
+                GetResultPayload::File(file, _) if is_on_a_disk_of_this_machine(&file) => Answer::File(file),
+                _ => Answer::Bytes(answer.bytes().await?),
             })
         })?;
         match answer {
@@ -100,7 +100,8 @@ impl Object {
     /// Notes what has been fetched for a range, apart from its first `known` bytes.
     fn fetched(&self, range: &Range<u64>, bytes: Bytes, known: usize) -> Result<Bytes> {
         if bytes.len() as u64 != range.end - range.start {
-            return Err(self.truncated(range.start + bytes.len() as u64));
+            let size = self.local.get().and_then(LocalFile::size);
+            return Err(self.truncated(size.unwrap_or(range.start + bytes.len() as u64)));
         }
         self.totals.add_bytes_read((bytes.len() - known) as u64);
         Ok(bytes)

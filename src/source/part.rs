@@ -44,7 +44,8 @@ impl Part {
         let (encoded_width, dictionaries) = (file.encoded_width(row_group), file.dictionary_bytes(row_group));
         let near = file.object.is_near();
         let is_held = file.whole.is_some() || (!near && file.compressed_bytes(row_group) <= budget);
-        let before = if is_held || near { PASSED_OVER } else { FETCHED_AGAIN };
+        // Pages of lists do not say how many rows they have: they are read to be passed over.
+        let before = if is_held || (near && !file.has_lists(row_group)) { PASSED_OVER } else { FETCHED_AGAIN };
         let (held, left) = (Arc::default(), Mutex::new(0..rows));
         Part { file, row_group, encoded_width, dictionaries, before, is_held, held, left }
     }

@@ -3,9 +3,9 @@
 //! Work is one queue of files, the largest first, that every worker takes from. Who takes a file reads its footer and
 //! puts its row groups at the front of the queue: so the row groups of one large file are read by all workers, and few
 //! files are open at a time. Who finds the queue empty takes over half of what another one has left of its row group: so
-//! all end at the same time, whatever the size of the row groups that are held; of larger ones only so much is taken over that
-//! little is fetched again. Whoever reads holds the dictionaries of its row group: where
-//! there is no room for more of them, the others read the rest. Who then has nothing to read ends, or is willing to wait
+//! all end at the same time, whatever the size of row groups that are held or stand in files of this machine; of others only so much
+//! is taken over that little is fetched again. Whoever reads holds the dictionaries of its row group: where there is no room for
+//! more of them, the others read the rest. Who then has nothing to read ends, or is willing to wait
 //! ([`super::ScanWorker::sharing`]). Whoever waits, for that or for a footer, is given batches that others have decoded.
 
 use std::cmp::Reverse;

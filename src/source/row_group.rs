@@ -16,7 +16,7 @@ use super::part::Part;
 /// Rows of the first batch, from which the width of a row is learned: files tell how wide rows are encoded, not how
 /// wide they become when dictionaries are resolved.
 const PROBE_ROWS: usize = 64;
-/// How many times as many rows as have been seen the next batch may have at most: those may have been the narrow ones.
+/// How many times as many rows as have been seen since the last wide ones a batch may have at most: those may be the narrow ones.
 const GROWTH: usize = 8;
 /// Rows of the largest batch: more do not make decoding faster.
 const MAX_ROWS: usize = 32 * 1024;
@@ -44,7 +44,7 @@ pub(super) struct BatchSize {
     target: usize,
     /// Rows of the next batch.
     rows: usize,
-    /// Rows of the batches so far.
+    /// Rows that have been seen, none of them too wide for it.
     seen: usize,
 }
 
@@ -60,14 +60,20 @@ impl BatchSize {
         self.rows.min(self.target / width.max(1)).max(1)
     }
 
-    /// Notes how large a batch has become. The size doubles or halves at least before it changes at all, and grows only once it may
-    /// grow to what fits: the reader has to be built anew for it, and decodes its dictionaries once more.
-    fn learn(&mut self, rows: usize, bytes: usize) {
+    /// Notes how many bytes a batch takes that was to have `asked` rows, and has fewer at the end of a row group. The size doubles
+    /// or halves at least before it changes at all, and grows only once it may grow to what fits: the reader has to be built anew
+    /// for it, and decodes its dictionaries once more.
+    fn learn(&mut self, asked: usize, rows: usize, bytes: usize) {
         self.seen = self.seen.saturating_add(rows);
+        // There is room in it for all that were asked for: how wide its rows are is not known.
+        if rows < asked && bytes <= self.target.saturating_mul(2) {
+            return;
+        }
         let width = (bytes / rows.max(1)).max(1);
         let fitting = (self.target / width).clamp(1, MAX_ROWS);
-        let may_grow = fitting >= self.rows * 2 && fitting <= self.seen.saturating_mul(GROWTH);
-        if may_grow || fitting <= self.rows / 2 {
+        if fitting <= self.rows / 2 {
+            (self.rows, self.seen) = (fitting, 0);
+        } else if fitting >= self.rows * 2 && fitting <= self.seen.saturating_mul(GROWTH) {
             self.rows = fitting;
         }
     }
@@ -135,7 +141,7 @@ impl RowGroupReader {
         };
         let batch = batch.map_err(|error| self.chunks.take_failure().unwrap_or_else(|| corrupt(place, error)))?;
         let batch = file.plan.apply(&batch).map_err(|why| corrupt(place, why))?;
-        size.learn(batch.num_rows(), batch.get_array_memory_size());
+        size.learn(rows, batch.num_rows(), batch.get_array_memory_size());
         // Others may have taken over the end meanwhile.
         let own = self.part.advance(batch.num_rows());
         Ok((own > 0).then(|| batch.slice(0, own)))
@@ -173,7 +179,7 @@ mod tests {
         for _ in 0..batches {
             let rows = size.rows(1);
             sizes.push(rows);
-            size.learn(rows, rows * width);
+            size.learn(rows, rows, rows * width);
         }
         sizes
     }
@@ -193,5 +199,24 @@ mod tests {
         assert_eq!(sizes(&mut size, 2 << 20, 2), [10, 1]);
         assert_eq!(sizes(&mut size, 150 << 10, 2), [1, 6]);
         assert_eq!(sizes(&mut size, 100 << 10, 2), [6, 6]);
+    }
+
+    #[test]
+    fn after_wide_rows_batches_grow_only_when_enough_others_have_been_seen() {
+        let mut size = BatchSize::new(1 << 20);
+        sizes(&mut size, 100, 100);
+        // As many rows as fit are too many all of a sudden, and soon are narrow again.
+        assert_eq!(sizes(&mut size, 10 << 10, 2), [10_485, 102]);
+        assert_eq!(sizes(&mut size, 100, 14), [vec![102; 12], vec![10_485; 2]].concat());
+    }
+
+    #[test]
+    fn the_end_of_a_row_group_says_little_about_its_rows() {
+        let mut size = BatchSize::new(1 << 20);
+        sizes(&mut size, 100, 100);
+        size.learn(10_485, 3, 1 << 20);
+        assert_eq!(size.rows(1), 10_485);
+        size.learn(10_485, 3, 9 << 20);
+        assert_eq!(size.rows(1), 1);
     }
 }

@@ -58,7 +58,9 @@ pub struct StoredKey {
     pub revoked: bool,
 }
 
-const COLUMNS: &str = "id, name, roles, attributes::text, created_at, expires_at, revoked_at, last_used_at";
+/// Whoever writes a key by hand may say `infinity` for never.
+const COLUMNS: &str =
+    "id, name, roles, attributes::text, created_at, nullif(expires_at, 'infinity'), revoked_at, last_used_at";
 
 fn record(row: &Row, doing: &str) -> Result<KeyRecord> {
     Ok(KeyRecord {
@@ -74,7 +76,8 @@ fn record(row: &Row, doing: &str) -> Result<KeyRecord> {
 }
 
 fn attributes<V: DeserializeOwned>(text: &str) -> Result<BTreeMap<String, V>> {
-    serde_json::from_str(text).map_err(|error| Error::internal("the attributes of a key are no texts").because(error))
+    serde_json::from_str(text)
+        .map_err(|error| Error::internal("the attributes of a key are not understood").because(error))
 }
 
 impl Control {
@@ -128,7 +131,7 @@ impl Control {
     pub async fn stored_keys(&self, client: &Client) -> Result<Vec<StoredKey>> {
         let doing = "read the API keys";
         let sql = self.sql(
-            "SELECT id, secret_hash, roles, attributes::text, expires_at, revoked_at IS NOT NULL \
+            "SELECT id, secret_hash, roles, attributes::text, nullif(expires_at, 'infinity'), revoked_at IS NOT NULL \
              FROM {control}.api_keys \
              WHERE least(revoked_at, expires_at) IS NULL OR least(revoked_at, expires_at) > now() - interval '30 days'",
         );

@@ -167,6 +167,11 @@ async fn a_key_in_a_form_that_is_none_keeps_no_other_from_being_heard_of() {
         let understood = |id: &str| listed.iter().find(|key| key.id == id).unwrap().is_understood();
         assert_eq!((understood(&by_hand.id), understood(&other.id)), (false, true), "{change}");
     }
+    let never = "UPDATE lakegate.api_keys SET attributes = '{}', roles = '{}', expires_at = 'infinity'";
+    client.batch_execute(never).await.unwrap();
+    eventually("the change", async || get_as(addr, "/v1/orders/1", &by_hand.text).await.status == 200).await;
+    let listed = control().keys(&**client).await.unwrap();
+    assert!(listed.iter().all(|key| key.expires_at.is_none() && key.is_understood()), "{listed:?}");
     let revoked = control().revoke_key(&**client, &by_hand.id).await.unwrap().unwrap();
     assert!(revoked.revoked_at.is_some(), "{revoked:?}");
 }
