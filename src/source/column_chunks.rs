@@ -50,20 +50,11 @@ impl Chunks {
         whole: Option<&Bytes>,
     ) -> Result<Chunks> {
         chunks.sort_by_key(|chunk| chunk.start);
-        if let Some(bytes) = whole {
-            let all = 0..bytes.len() as u64;
-            object.totals.hold(all.end);
-            let held = Mutex::new(vec![(0, bytes.clone())]);
-            return Ok(Chunks(Arc::new(Inner {
-                object,
-                chunks: vec![all],
-                held,
-                window: None,
-                failure: Mutex::new(None),
-            })));
-        }
         let total: u64 = chunks.iter().map(|chunk| chunk.end - chunk.start).sum();
-        let (held, window): (Vec<(u64, Bytes)>, _) = if total <= budget && !object.is_near() {
+        let (held, window): (Vec<(u64, Bytes)>, _) = if let Some(bytes) = whole {
+            chunks = vec![0..bytes.len() as u64];
+            (vec![(0, bytes.clone())], None)
+        } else if total <= budget && !object.is_near() {
             let fetched = object.fetch_all(&chunks)?;
             (chunks.iter().map(|chunk| chunk.start).zip(fetched).collect(), None)
         } else {

@@ -12,11 +12,20 @@ use bytes::Bytes;
 #[cfg(target_os = "linux")]
 pub(super) fn is_on_a_disk_of_this_machine(file: &File) -> bool {
     use nix::sys::statfs::{
-        BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, F2FS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC,
-        fstatfs,
+        BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, F2FS_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC,
+        XFS_SUPER_MAGIC, fstatfs,
     };
-    let own =
-        [BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, F2FS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC];
+    /// As `OpenZFS` has it: nix does not know it.
+    const ZFS: FsType = FsType(0x2fc1_2fc1);
+    let own = [
+        BTRFS_SUPER_MAGIC,
+        EXT4_SUPER_MAGIC,
+        F2FS_SUPER_MAGIC,
+        OVERLAYFS_SUPER_MAGIC,
+        TMPFS_MAGIC,
+        XFS_SUPER_MAGIC,
+        ZFS,
+    ];
     fstatfs(file).is_ok_and(|system| own.contains(&system.filesystem_type()))
 }
 
