@@ -130,6 +130,27 @@ async fn each_purpose_sets_what_it_needs() {
 }
 
 #[tokio::test]
+async fn a_sync_on_the_machine_of_its_server_sorts_by_as_many_processes_as_there_are_processors() {
+    const SETTING: &str = "max_parallel_maintenance_workers";
+    let database = TestDatabase::new().await;
+    let helpers = async |url: String| {
+        let connector = Connector::from_url(&SecretString::from(url)).unwrap();
+        let session = connector.connect(Purpose::Sync, "lakegate tests").await.unwrap();
+        session.query_one(&format!("SHOW {SETTING}"), &[]).await.unwrap().get::<_, String>(0)
+    };
+    let processors = std::thread::available_parallelism().unwrap().get();
+    let admin = database.client().await;
+    // Each is what the server's administrator wants at most; the session itself is one process more.
+    for wanted in [0, 1, 64] {
+        let set = format!("ALTER DATABASE {} SET {SETTING} = {wanted}", quote(database.name()));
+        admin.batch_execute(&set).await.unwrap();
+        assert_eq!(helpers(database.url()).await, wanted.to_string(), "by TCP, a server may be anywhere");
+        let nearby = wanted.min(processors.max(2) - 1);
+        assert_eq!(helpers(database.socket_url()).await, nearby.to_string(), "{processors} processors");
+    }
+}
+
+#[tokio::test]
 async fn a_statement_that_is_cancelled_says_so() {
     let database = TestDatabase::new().await;
     let session = database.connector().connect(Purpose::Sync, "lakegate tests").await.unwrap();

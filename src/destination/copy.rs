@@ -16,10 +16,6 @@ use super::{Destination, column_list};
 /// scheduled, few enough that memory stays bounded by a handful of chunks.
 const CHUNKS_IN_FLIGHT: usize = 2;
 
-/// What is copied need not be on disk before it is published: the commit that publishes it waits for all that was written
-/// before, as Postgres writes its log in one line. A crash in between loses rows that nobody has seen.
-const NOT_YET_DURABLE: &str = "SET synchronous_commit = off";
-
 enum Message {
     Chunk(Bytes),
     /// The short way has ended before its time.
@@ -79,13 +75,12 @@ impl CopyTarget {
         CopyTarget { table, columns: column_list(columns.into_iter().map(|column| column.name.as_str())) }
     }
 
-    /// Opens a COPY on a connection that does nothing else meanwhile, and whose commits do not wait for the disk from here on.
+    /// Opens a COPY on a connection that does nothing else meanwhile.
     ///
     /// # Errors
     /// Those of the server.
     pub async fn open(&self, session: &Session) -> Result<(CopyInput, CopyStream)> {
         let statement = format!("COPY {} ({}) FROM STDIN (FORMAT binary)", self.table, self.columns);
-        session.batch_execute(NOT_YET_DURABLE).await.doing("begin the COPY")?;
         let sink: CopyInSink<Bytes> = session.copy_in(&statement).await.doing("begin the COPY")?;
         let (input, queue) = mpsc::channel(CHUNKS_IN_FLIGHT);
         let short_way = session.short_way().cloned();

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -58,6 +59,16 @@ const CONTROL_HANGS: &str = "SET idle_in_transaction_session_timeout = '15s'; ";
 /// What sessions that read by key set: a stale or missing statistic must never turn a lookup into a scan.
 const BY_INDEX: &str = "SET jit = off; SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0; \
      SET default_transaction_read_only = on; ";
+
+/// What sessions of syncs set on a server of this machine: as many processes sort as there are processors, two at least.
+/// Each one more, which Postgres would start where there are two, is one more run for the one process that merges them.
+fn sort_by_processors() -> String {
+    let helpers = available_parallelism().map_or(1, |processors| processors.get().saturating_sub(1).max(1));
+    format!(
+        "SELECT set_config(name, least(current_setting(name)::integer, {helpers})::text, false) \
+         FROM (VALUES ('max_parallel_maintenance_workers')) AS setting(name)"
+    )
+}
 
 impl Purpose {
     /// The statements that a session of this kind begins with, all of which a role without privileges may run.
@@ -245,7 +256,7 @@ where
         // Else it would keep the socket open after the driver.
         way.iter().for_each(ShortWay::hang_up);
     });
-    let backend_pid = prepare(&client, purpose).await.map_err(explain)?;
+    let backend_pid = prepare(&client, purpose, short_way.is_some()).await.map_err(explain)?;
     Ok(Session { client, connection, backend_pid, short_way })
 }
 
@@ -285,8 +296,9 @@ fn check_encoding(encoding: Option<&str>) -> Result<()> {
 }
 
 /// Applies the settings of the purpose and returns the backend's process id, in one round trip.
-async fn prepare(client: &Client, purpose: Purpose) -> Result<i32, tokio_postgres::Error> {
-    let messages = client.simple_query(&format!("{}SELECT pg_backend_pid()", purpose.settings())).await?;
+async fn prepare(client: &Client, purpose: Purpose, has_short_way: bool) -> Result<i32, tokio_postgres::Error> {
+    let further = if has_short_way { sort_by_processors() } else { String::new() };
+    let messages = client.simple_query(&format!("{}SELECT pg_backend_pid(); {further}", purpose.settings())).await?;
     if purpose == Purpose::Sync {
         // Refused where the server's system cannot do it; then a dead client's statement runs to its end.
         let checked = client.batch_execute("SET client_connection_check_interval = '500ms'").await;
