@@ -130,7 +130,7 @@ async fn each_purpose_sets_what_it_needs() {
 }
 
 #[tokio::test]
-async fn a_sync_on_the_machine_of_its_server_sorts_by_as_many_processes_as_there_are_processors() {
+async fn a_sync_on_the_machine_of_its_server_sorts_by_no_more_processes_than_there_are_processors() {
     const SETTING: &str = "max_parallel_maintenance_workers";
     let database = TestDatabase::new().await;
     let helpers = async |url: String| {

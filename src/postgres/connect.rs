@@ -60,7 +60,7 @@ const CONTROL_HANGS: &str = "SET idle_in_transaction_session_timeout = '15s'; ";
 const BY_INDEX: &str = "SET jit = off; SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0; \
      SET default_transaction_read_only = on; ";
 
-/// What sessions of syncs set on a server of this machine: as many processes sort as there are processors, two at least.
+/// What sessions of syncs set on a server of this machine: no more processes sort for an index than there are processors, or two.
 /// Each one more, which Postgres would start where there are two, is one more run for the one process that merges them.
 fn sort_by_processors() -> String {
     let helpers = available_parallelism().map_or(1, |processors| processors.get().saturating_sub(1).max(1));
